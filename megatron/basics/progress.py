@@ -1,0 +1,65 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LOG_LINES = 15.0
+
+
+class Progress:
+    """Counts work of a known or unknown total and shows it on stderr."""
+
+    def __init__(self, what: str, total: int | None, unit: str, unit_scale: bool = False) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit_scale, dynamic_ncols=True)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Add `amount` units; `note` stands behind the bar, e.g. the loss."""
+        self.done += amount
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(amount)
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LOG_LINES:
+            self._last_line = time.monotonic()
+            self._print_line(note)
+
+    def write(self, line: str) -> None:
+        """Print a line without tearing the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar. Calling it twice does no harm."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print_line(self, note: str) -> None:
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = self.done / elapsed
+        share = f"{self.done}/{self.total}" if self.total else f"{self.done}"
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
+        print(f"{self.what}: {share} {self.unit}, {rate:.4g} {self.unit}/s{left} {note}".rstrip(), file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int | None, unit: str, unit_scale: bool = False) -> Iterator[Progress]:
+    """`with progress("documents", 1000, "doc") as bar: bar.advance()`."""
+    bar = Progress(what, total, unit, unit_scale)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,1 @@
+"""Layer 1: the only place that knows cuda from cpu, compiled from not."""

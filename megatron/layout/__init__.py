@@ -1,0 +1,1 @@
+"""Layer 1: tensor x pipeline x virtual pipeline x data parallelism."""

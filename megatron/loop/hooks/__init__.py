@@ -1,0 +1,1 @@
+"""What happens between steps: each file one habit of the loop."""

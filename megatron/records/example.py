@@ -1,0 +1,34 @@
+"""What an objective makes of a window: neutral examples that know nothing of architectures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _no_positions() -> NDArray[np.int32]:
+    return np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class SequencePair:
+    """Targets to be predicted after the inputs: for decoders and encoder-decoders.
+
+    inputs: int32 [i], may be empty. targets: int32 [t]. document_starts: int32 [d], positions in inputs + targets where
+    a document begins.
+    """
+
+    inputs: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    document_starts: NDArray[np.int32] = field(default_factory=_no_positions)
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            tokens = getattr(self, name)
+            if tokens.ndim != 1 or tokens.dtype != np.int32:
+                raise ValueError(f"{name} must be int32 [n], not {tokens.dtype} {list(tokens.shape)}")
+
+
+Example = SequencePair

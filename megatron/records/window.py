@@ -1,0 +1,25 @@
+"""A stretch of the corpus, before any objective has looked at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Consecutive tokens of one split.
+
+    tokens: int32 [n]. document_starts: int32 [d], increasing positions in the window where a document begins; position
+    0 is listed only when a document begins exactly there. index: the sample's number in the run.
+    """
+
+    tokens: NDArray[np.int32]
+    document_starts: NDArray[np.int32]
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 1 or self.tokens.dtype != np.int32:
+            raise ValueError(f"tokens must be int32 [n], not {self.tokens.dtype} {list(self.tokens.shape)}")

@@ -1,0 +1,1 @@
+"""Layer 2, numpy side: text to tokens and back."""

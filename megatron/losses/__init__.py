@@ -1,1 +1,1 @@
-"""Layer 2, torch side: (outputs, batch) -> (sum, count)."""
+"""Layer 2, torch side: (outputs, batch) -> (sum, count), named."""

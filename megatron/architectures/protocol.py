@@ -1,0 +1,70 @@
+"""What an architecture is: it arranges examples into rows and builds the model that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from megatron.attention.registry import AttentionBackend
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor, nn
+
+from megatron.layout.grid import Grid
+from megatron.layout.stages import Stage
+from megatron.losses.loss_sum import LossSum
+from megatron.modeling.options import ModelOptions
+from megatron.records.batch import Batch
+from megatron.records.example import Example
+from megatron.records.row import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRules:
+    """How rows are cut, from the data options: lengths in tokens, and what documents in a row share.
+
+    end_of_document: the token id that ends a document.
+    """
+
+    seq_length: int
+    end_of_document: int
+    reset_attention_mask: bool = False
+    reset_position_ids: bool = False
+    eod_mask_loss: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParts:
+    """What a model is built from, the same on every stage but for `stage` and `vp_stage`."""
+
+    config: TransformerConfig
+    options: ModelOptions
+    stage: Stage
+    attend: AttentionBackend
+    vocabulary_size: int
+    max_positions: int
+    vp_stage: int | None
+    dtype: torch.dtype
+
+
+class Architecture(Protocol):
+    """One way to arrange tokens and the model that goes with it."""
+
+    name: ClassVar[str]
+    accepts: ClassVar[tuple[type, ...]]  # the example types of `records.example` that it can arrange
+    loss_names: ClassVar[tuple[str, ...]]
+
+    def arrange(self, examples: Sequence[Example], rules: RowRules) -> Row:
+        """One row of fixed length from the examples of one sample."""
+
+    def build(self, parts: ModelParts) -> nn.Module:
+        """The model chunk of one stage; its weights are drawn afterwards."""
+
+    def initial_std(self, options: ModelOptions, name: str) -> float | None:
+        """Standard deviation of the initial weights of a parameter by its global name; None leaves it zero."""
+
+    def losses(
+        self, outputs: Tensor, batch: Batch, grid: Grid, *, vocabulary_size: int, z_loss_coeff: float
+    ) -> dict[str, LossSum]:
+        """The losses of one micro-batch by name; the first one is trained on."""

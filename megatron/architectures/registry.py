@@ -1,0 +1,10 @@
+"""The table of architectures."""
+
+from megatron.basics.registry import Registry
+
+ARCHITECTURES = Registry(
+    "--architecture",
+    {
+        "causal_decoder": "megatron.architectures.causal_decoder:CausalDecoder",
+    },
+)

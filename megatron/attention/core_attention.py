@@ -1,0 +1,123 @@
+"""megatron-core's core attention on our backends and our one mask type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.attention.registry import AttentionBackend
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel import get_cuda_rng_tracker
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
+from torch import Tensor, nn
+
+from megatron.records.batch import Visibility
+
+BucketFunction = Callable[[int, int, torch.device], Tensor]
+
+
+@dataclass
+class AttentionInputs(PackedSeqParams):
+    """What every layer of a stack needs to attend.
+
+    It rides on megatron-core's `packed_seq_params`, the one argument that reaches core attention through pipelines and
+    recomputation; each stage builds its own. distance_bias: float32 [local heads, s_q + s_k - 1] shared by all layers
+    (ALiBi), or None.
+    """
+
+    visibility: Visibility | None = None
+    distance_bias: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.qkv_format = "sbhd"
+
+
+class DistanceBias(nn.Module):
+    """A trained bias for each head and distance bucket, cut over heads by tensor parallelism.
+
+    weight: [local heads, num_buckets]. Source: Raffel et al. 2020, section 2.1.
+    """
+
+    def __init__(self, config: TransformerConfig, num_heads: int, num_buckets: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_heads, num_buckets, dtype=config.params_dtype))
+        for name, value in (("tensor_model_parallel", True), ("partition_dim", 0), ("partition_stride", 1)):
+            setattr(self.weight, name, value)
+
+    def forward(self, buckets: Tensor) -> Tensor:
+        """Bias of each distance, float32 [local heads, n], from the buckets int64 [n] of the distances."""
+        return self.weight.float()[:, buckets]
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """megatron-core's description of the shard of this rank."""
+        state = self.state_dict(prefix="", keep_vars=True)
+        return make_sharded_tensors_for_checkpoint(state, prefix, {"weight": 0}, sharded_offsets)
+
+
+class CoreAttention(MegatronModule):
+    """Softmax attention over key intervals: query, key, value [s, b, heads, d] -> [s, b, heads x d].
+
+    `attend` is an attention backend. With `relative_buckets` the layer owns a T5 bias table, and
+    `bucket_function(s_q, s_k, device)` gives the bucket of each distance.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: Any = None,
+        attention_type: str | None = None,
+        attention_dropout: float | None = None,
+        softmax_scale: float | None = None,
+        cp_comm_type: str | None = None,
+        pg_collection: Any = None,
+        *,
+        attend: AttentionBackend,
+        relative_buckets: int = 0,
+        bucket_function: BucketFunction | None = None,
+    ) -> None:
+        super().__init__(config=config)
+        self.layer_number = layer_number
+        self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
+        self.scale = softmax_scale or config.softmax_scale or 1.0 / math.sqrt(config.kv_channels)
+        self.attend = attend
+        self.bucket_function = bucket_function
+        local_heads = config.num_attention_heads // config.tensor_model_parallel_size
+        self.relative_bias = DistanceBias(config, local_heads, relative_buckets) if relative_buckets else None
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        attn_mask_type: Any = None,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: AttentionInputs | None = None,
+    ) -> Tensor:
+        """Attend under the visibility that `packed_seq_params` carries."""
+        inputs = packed_seq_params
+        assert inputs is not None and inputs.visibility is not None, "the visibility travels on packed_seq_params"
+        bias = inputs.distance_bias
+        if self.relative_bias is not None and self.bucket_function is not None:
+            bias = self.relative_bias(self.bucket_function(query.shape[0], key.shape[0], query.device))
+        dropout = self.dropout if self.training else 0.0
+
+        def attend() -> Tensor:
+            q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
+            return self.attend(q, k, v, inputs.visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
+
+        if dropout and not self.config.sequence_parallel:  # under SP the block has already forked the generator
+            with get_cuda_rng_tracker().fork():
+                context = attend()
+        else:
+            context = attend()
+        context = context.permute(2, 0, 1, 3)
+        return context.reshape(*context.shape[:2], -1)

@@ -1,0 +1,84 @@
+"""Initial weights as a function of (seed, global name): every layout starts from the same model.
+
+Each parameter is drawn whole from its own generator and then cut to this rank's shard. Names count layers through the
+whole stack, so they do not depend on pipeline stages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from megatron.basics.seeds import seed_for
+from megatron.layout.grid import Grid
+
+InitialStd = Callable[[str], float | None]
+TIED_COPY, TIED_ORIGINAL = "output_layer.weight", "embedding.word_embeddings.weight"
+
+
+def global_names(chunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """(name, parameter) with layer numbers of the whole stack in place of those of this chunk."""
+    renames = {}
+    for name, module in chunk.named_modules():
+        parent, _, last = name.rpartition(".")
+        if last.isdigit() and hasattr(module, "layer_number"):
+            renames[name + "."] = f"{parent}.{module.layer_number - 1}."
+    for name, parameter in chunk.named_parameters():
+        for local, whole in renames.items():
+            if name.startswith(local):
+                name = whole + name.removeprefix(local)
+                break
+        yield name, parameter
+
+
+@torch.no_grad()
+def draw_weights(
+    chunk: nn.Module, grid: Grid, seed: int, initial_std: InitialStd, *, vocabulary_size: int, gated: bool, tied: bool
+) -> None:
+    """Fill every parameter of a chunk.
+
+    initial_std(name) is the standard deviation of a matrix's normal draw. Vectors become ones (norm weights) or zeros
+    (biases). Rows of embeddings beyond `vocabulary_size` are zero, so padding does not change what is drawn.
+    gated: the first feed-forward matrix stacks gate and up projection, which are sharded one by one.
+    """
+    for name, parameter in global_names(chunk):
+        if tied and name == TIED_COPY:
+            name = TIED_ORIGINAL
+        if parameter.dim() == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            continue
+        dim = shard_dim(parameter)
+        shape = list(parameter.shape)
+        if dim is not None:
+            shape[dim] *= grid.tensor_size
+        whole = torch.empty(shape, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(seed_for(seed, "weights", name))
+        std = initial_std(name)
+        if std is None:
+            whole.zero_()
+        elif "word_embeddings" in name or name == TIED_COPY:
+            whole.zero_()[:vocabulary_size].normal_(0.0, std, generator=generator)
+        else:
+            whole.normal_(0.0, std, generator=generator)
+        parameter.copy_(shard(whole, dim, grid, halves=gated and "linear_fc1" in name))
+
+
+def shard_dim(parameter: nn.Parameter) -> int | None:
+    """The dimension along which tensor parallelism cuts a parameter, or None where all ranks hold it whole."""
+    return parameter.partition_dim if getattr(parameter, "tensor_model_parallel", False) else None
+
+
+def shard(whole: Tensor, dim: int | None, grid: Grid, *, halves: bool = False) -> Tensor:
+    """This rank's part of a whole parameter; with `halves`, of each half by itself."""
+    if dim is None or grid.tensor_size == 1:
+        return whole
+    parts = whole.chunk(2, dim) if halves else (whole,)
+    return torch.cat([part.chunk(grid.tensor_size, dim)[grid.tensor_rank] for part in parts], dim)
+
+
+def scaled_output_std(std: float, num_layers: int) -> float:
+    """Standard deviation of matrices that write to the residual stream (GPT-2, Radford et al. 2019, section 2.3)."""
+    return std / math.sqrt(2.0 * num_layers)

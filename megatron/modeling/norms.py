@@ -1,0 +1,36 @@
+"""LayerNorm and RMSNorm for megatron-core's layers.
+
+megatron-core's own torch norm refuses sequence parallelism; this one marks its weights, so that their gradients are
+summed over the tensor-parallel group, where each rank normalises its own part of the sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor, nn
+
+
+class Norm(nn.Module):
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019) over the last dimension, as the config says."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
+        super().__init__()
+        self.shape, self.eps = (hidden_size,), eps
+        self.weight = nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype))
+        self.bias = (
+            nn.Parameter(torch.zeros(hidden_size, dtype=config.params_dtype))
+            if config.normalization == "LayerNorm"
+            else None
+        )
+        for parameter in self.parameters():
+            parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., h] -> [..., h], same dtype."""
+        if self.bias is not None:
+            return F.layer_norm(hidden, self.shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(hidden, self.shape, self.weight, self.eps)

@@ -29,6 +29,11 @@ class Visibility:
         return ((keys >= start) & (keys < end)).unsqueeze(1)
 
     @cached_property
+    def dense_without_empty_rows(self) -> Tensor:
+        """`dense`, but a query that sees nothing sees all: library kernels make NaN of an empty row."""
+        return self.dense | ~self.seen
+
+    @cached_property
     def seen(self) -> Tensor:
         """bool [b, 1, s_q, 1], False for queries that see nothing."""
         return (self.intervals[..., 1] > self.intervals[..., 0])[:, None, :, None]

@@ -1,0 +1,41 @@
+"""The compiled ops of csrc/: loaded once where they were built, replaced by plain torch where not.
+
+`python setup.py build_ext --inplace` builds them into triarch_ops.so beside this file. TRIARCH_NO_NATIVE=1 leaves
+them alone, at build time and at run time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).with_name("triarch_ops.so")
+
+
+@cache
+def attention_ops_available() -> bool:
+    """Whether torch.ops.triarch.interval_softmax is there; the first call loads it and logs what was found."""
+    if os.environ.get("TRIARCH_NO_NATIVE") == "1":
+        logger.info("native ops: switched off by TRIARCH_NO_NATIVE=1; plain torch does the same work, more slowly")
+        return False
+    if not LIBRARY.exists():
+        logger.info("native ops: not built (run `make setup`); plain torch does the same work, more slowly")
+        return False
+    try:
+        torch.ops.load_library(LIBRARY)
+    except OSError as error:  # built against another torch, or for another machine
+        logger.warning(
+            "native ops: %s cannot be loaded (%s); run `make setup` again. Plain torch is used.", LIBRARY, error
+        )
+        return False
+    from megatron.device import native_autograd
+
+    native_autograd.register()
+    logger.info("native ops: loaded, CPU loops for %s", torch.ops.triarch.cpu_loops())
+    return True

@@ -1,0 +1,196 @@
+"""Packaging, and the build of csrc/ into megatron/device/triarch_ops.so.
+
+`python setup.py build_ext --inplace` compiles what changed since the last build. The library needs no Python headers:
+torch loads it by path. Where it cannot be built one line says why and the installation goes on without it; the same
+functions in plain torch then do its work. TRIARCH_NO_NATIVE=1 skips the build, CXX and NVCC name the compilers,
+TORCH_CUDA_ARCH_LIST (for example "8.0;9.0") the GPUs; without it sm_80, sm_90 and sm_100 are built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from setuptools import Extension, find_namespace_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+CSRC = ROOT / "csrc"
+LIBRARY = "megatron/device/triarch_ops.so"
+
+# Contraction into fused multiply-adds is wanted; nothing here may assume that NaN does not occur.
+LOOP_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast"]
+LOOP_FLAGS += ["-fno-math-errno", "-fno-trapping-math"]  # both keep loops from being vectorised and change no result
+TORCH_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
+X86_LEVELS = {
+    "kAvx2Loops": ["-mavx2", "-mfma"],
+    "kAvx512Loops": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+DEFAULT_CUDA_ARCHITECTURES = ("80", "90", "100")
+
+
+class CannotBuild(Exception):
+    """One sentence: why the native ops are not built."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One compiler call: a source, what calls the compiler, and a name for the object file."""
+
+    source: Path
+    command: tuple[str, ...]
+    name: str
+
+    def object_file(self, folder: Path, headers_digest: str) -> Path:
+        """Named by what it is made from, so that an object is current exactly when it exists."""
+        key = [headers_digest, self.source.read_text(), *self.command]
+        return folder / f"{self.name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:16]}.o"
+
+
+class BuildNativeOps(build_ext):
+    """Builds the one extension, or says in one line why not."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No Python version in the name: the library does not depend on it."""
+        return fullname.replace(".", "/") + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link csrc/."""
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        try:
+            build_library(target)
+        except CannotBuild as reason:
+            target.unlink(missing_ok=True)  # one built earlier from other sources would be loaded in its place
+            print(f"native ops: not built: {reason} Plain torch will do the same work, more slowly.", flush=True)
+
+    def copy_extensions_to_source(self) -> None:
+        """Copy the library beside the sources, if there is one."""
+        built = Path(self.build_lib) / LIBRARY
+        self.inplace = False
+        if built.exists():
+            shutil.copy2(built, ROOT / LIBRARY)
+        self.inplace = True
+
+    def get_outputs(self) -> list[str]:
+        """Only what exists: the build may have been skipped."""
+        return [path for path in super().get_outputs() if Path(path).exists()]
+
+
+def build_library(target: Path) -> None:
+    """Bring `target` up to date with csrc/. Raises CannotBuild."""
+    if os.environ.get("TRIARCH_NO_NATIVE") == "1":
+        raise CannotBuild("TRIARCH_NO_NATIVE=1 is set.")
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    if compiler is None:
+        raise CannotBuild("no C++ compiler was found (install g++, or name one in CXX).")
+    try:
+        import torch
+        from torch.utils.cpp_extension import include_paths
+    except ImportError:
+        raise CannotBuild("torch is not installed here (install it first, then use --no-build-isolation).") from None
+
+    includes = [f"-isystem{path}" for path in include_paths()]
+    units = cpu_units(compiler, includes) + cuda_units(torch.version.cuda, includes)
+    headers_digest = digest_of([*sorted(CSRC.rglob("*.h")), *sorted(CSRC.rglob("*.cuh"))], torch.__version__)
+    folder = ROOT / "build" / "native"
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = [unit.object_file(folder, headers_digest) for unit in units]
+    stale = [(unit, path) for unit, path in zip(units, objects, strict=True) if not path.exists()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda work: compile_unit(*work), stale))
+    link(compiler, objects, target, Path(torch.__file__).parent / "lib", has_cuda=torch.version.cuda is not None)
+
+
+def cpu_units(compiler: str, includes: list[str]) -> list[Unit]:
+    """The vector loops once for each instruction set, and the code around them."""
+    levels: dict[str, list[str]] = {"kBaselineLoops": []}
+    defines = []
+    if platform.machine() in ("x86_64", "AMD64"):
+        levels |= X86_LEVELS
+        defines = ["-DTRIARCH_X86_LEVELS"]
+    loops = CSRC / "attention" / "softmax_rows.cpp"
+    units = [
+        Unit(loops, (compiler, *LOOP_FLAGS, *defines, *flags, f"-DTRIARCH_LOOPS={level}"), f"softmax_rows-{level}")
+        for level, flags in levels.items()
+    ]
+    for source in (CSRC / "attention" / "interval_softmax_cpu.cpp", CSRC / "bindings" / "attention.cpp"):
+        units.append(Unit(source, (compiler, *TORCH_FLAGS, *defines, *includes), source.stem))
+    return units
+
+
+def cuda_units(torch_cuda: str | None, includes: list[str]) -> list[Unit]:
+    """The CUDA sources, where torch was built with CUDA and nvcc is there."""
+    if torch_cuda is None:
+        return []
+    nvcc = os.environ.get("NVCC") or shutil.which("nvcc")
+    if nvcc is None:
+        print("native ops: CUDA kernels are left out: nvcc was not found (name it in NVCC).", flush=True)
+        return []
+    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace("+PTX", "").replace(".", "").replace(";", " ").split()
+    architectures = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in wanted or DEFAULT_CUDA_ARCHITECTURES]
+    flags = ("-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", *architectures, *includes)
+    return [Unit(source, (nvcc, *flags), source.stem) for source in sorted((CSRC / "attention").glob("*.cu"))]
+
+
+def digest_of(files: list[Path], *more: str) -> str:
+    """One digest of the contents of files and of further strings."""
+    digest = hashlib.sha256()
+    for text in (*(file.read_text() for file in files), *more):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def compile_unit(unit: Unit, target: Path) -> None:
+    """Compile to a temporary name, so that an interrupted build leaves no half object."""
+    for outdated in target.parent.glob(f"{unit.name}-{'[0-9a-f]' * 16}.o"):
+        outdated.unlink()
+    unfinished = target.with_suffix(f".{os.getpid()}.tmp.o")
+    print(f"native ops: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
+    run([*unit.command, "-c", str(unit.source), "-o", str(unfinished)])
+    unfinished.replace(target)
+
+
+def link(compiler: str, objects: list[Path], target: Path, torch_libraries: Path, *, has_cuda: bool) -> None:
+    """Link into `target`; skipped when it was linked from the same objects.
+
+    OpenMP and the CUDA runtime are not linked: their symbols come from the copies that torch has loaded, since a
+    second copy would bring a second thread pool.
+    """
+    stamp = ROOT / "build" / "native" / f"linked-{digest_of([], str(target))[:16]}"
+    recipe = digest_of([], *(path.name for path in objects), str(torch_libraries))
+    if target.exists() and stamp.exists() and stamp.read_text() == recipe:
+        return
+    libraries = ["-lc10", "-ltorch_cpu", *(["-lc10_cuda", "-ltorch_cuda"] if has_cuda else [])]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(f".{os.getpid()}.tmp.so")
+    command = [compiler, "-shared", "-Wl,--no-as-needed", *map(str, objects), f"-L{torch_libraries}", *libraries]
+    run([*command, "-o", str(unfinished)])
+    unfinished.replace(target)
+    stamp.write_text(recipe)
+    print(f"native ops: built {target}", flush=True)
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler; CannotBuild with its first error if it fails."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        log = ROOT / "build" / "native" / "failed.log"
+        log.write_text(" ".join(command) + "\n" + result.stdout + result.stderr)
+        errors = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or ["?"]
+        raise CannotBuild(f"{Path(command[0]).name} failed: {errors[0].strip()} (all of it: {log}).")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    setup(
+        packages=find_namespace_packages(include=["megatron.*"]),
+        ext_modules=[Extension("megatron.device.triarch_ops", sources=[])],
+        cmdclass={"build_ext": BuildNativeOps},
+    )

@@ -10,6 +10,12 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from megatron.core.tensor_parallel.layers import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    VocabParallelEmbedding,
+    set_tensor_model_parallel_attributes,
+)
 from torch import Tensor, nn
 
 from megatron.basics.seeds import seed_for
@@ -32,6 +38,15 @@ def global_names(chunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 name = whole + name.removeprefix(local)
                 break
         yield name, parameter
+
+
+def mark_shards(chunk: nn.Module) -> None:
+    """Note on each weight of megatron-core's parallel layers how it is cut; they do so only while initialising it."""
+    cut_along = {ColumnParallelLinear: 0, RowParallelLinear: 1, VocabParallelEmbedding: 0}
+    for module in chunk.modules():
+        weight = getattr(module, "weight", None)
+        if type(module) in cut_along and weight is not None:
+            set_tensor_model_parallel_attributes(weight, True, cut_along[type(module)], 1)
 
 
 @torch.no_grad()

@@ -11,7 +11,10 @@ from megatron.basics.option import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutOptions(Options):
-    """Sizes of the parallel dimensions; what is left of the world is data parallel."""
+    """Sizes of the parallel dimensions; what is left of the world is data parallel.
+
+    Optimizer state is always sharded over the data-parallel group (ZeRO stage 1): holding it twice has no use.
+    """
 
     group: ClassVar[str] = "layout"
 
@@ -27,7 +30,6 @@ class LayoutOptions(Options):
         None, "Layers on the last pipeline stage, for an uneven split.", minimum=1
     )
     sequence_parallel: bool = option(False, "Split norms and dropout along the sequence over the tensor group.")
-    use_distributed_optimizer: bool = option(False, "Shard optimizer state over the data-parallel group.")
     overlap_grad_reduce: bool = option(False, "Reduce gradients while the backward pass still runs.")
     overlap_param_gather: bool = option(False, "Gather updated parameters while the next forward pass starts.")
     recompute_granularity: str | None = option(
@@ -61,8 +63,8 @@ class LayoutOptions(Options):
             yield "--sequence-parallel needs --tensor-model-parallel-size 2 or more; leave it out."
         if self.num_virtual_stages_per_pipeline_rank and self.pipeline_model_parallel_size == 1:
             yield "--num-virtual-stages-per-pipeline-rank needs --pipeline-model-parallel-size 2 or more."
-        if self.overlap_param_gather and not (self.use_distributed_optimizer and self.overlap_grad_reduce):
-            yield "--overlap-param-gather needs --use-distributed-optimizer and --overlap-grad-reduce; add both."
+        if self.overlap_param_gather and not self.overlap_grad_reduce:
+            yield "--overlap-param-gather needs --overlap-grad-reduce; add it."
         uneven = self.decoder_first_pipeline_num_layers or self.decoder_last_pipeline_num_layers
         if uneven and self.pipeline_model_parallel_size == 1:
             yield (

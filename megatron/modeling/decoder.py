@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from megatron.attention.registry import AttentionBackend
 from megatron.core import tensor_parallel
+from megatron.core.enums import ModelType
 from megatron.core.models.common.embeddings.language_model_embedding import LanguageModelEmbedding
 from megatron.core.models.common.language_module.language_module import LanguageModule
 from megatron.core.transformer.transformer_block import TransformerBlock
@@ -14,6 +14,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron.attention.core_attention import AttentionInputs
+from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
@@ -41,6 +42,7 @@ class Decoder(LanguageModule):
     ) -> None:
         super().__init__(config=config)
         self.options = options
+        self.model_type = ModelType.encoder_or_decoder  # read by the pipeline schedules
         self.vp_stage = vp_stage
         self.pre_process, self.post_process = stage.holds_embedding, stage.holds_head
         self.share_embeddings_and_output_weights = not options.untie_embeddings_and_output_weights

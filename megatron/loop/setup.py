@@ -1,0 +1,150 @@
+"""Model chunks, gradient buffers and optimizer of this process, from their sections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.optimizer import ChainedOptimizer
+from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import nn
+
+from megatron.architectures.protocol import Architecture, ModelParts
+from megatron.attention.registry import AttentionBackend
+from megatron.device.device import Device
+from megatron.layout.grid import Grid
+from megatron.layout.initial_weights import draw_weights, mark_shards
+from megatron.layout.options import LayoutOptions
+from megatron.layout.stages import stages_of
+from megatron.loop.options import OptimizerOptions
+from megatron.modeling.config import transformer_config
+from megatron.modeling.options import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """All that decides the weights of a fresh model: the same recipe gives the same weights on every layout."""
+
+    architecture: Architecture
+    model: ModelOptions
+    vocabulary_size: int
+    max_positions: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrainableModel:
+    """The chunks of this rank with gradient buffers, their configuration, and the optimizer."""
+
+    config: TransformerConfig
+    chunks: list[DistributedDataParallel]
+    optimizer: ChainedOptimizer
+
+
+def compute_dtype(options: OptimizerOptions) -> torch.dtype:
+    """The dtype of weights and activations; master weights are float32 in any case."""
+    if options.bf16:
+        return torch.bfloat16
+    return torch.float16 if options.fp16 else torch.float32
+
+
+def build_chunks(
+    recipe: ModelRecipe,
+    layout: LayoutOptions,
+    grid: Grid,
+    device: Device,
+    dtype: torch.dtype,
+    attend: AttentionBackend,
+) -> tuple[TransformerConfig, list[nn.Module]]:
+    """The model chunks of this rank with their initial weights, on the device."""
+    config = transformer_config(recipe.model, layout, device, dtype)
+    interleaved = layout.num_virtual_stages_per_pipeline_rank is not None
+    chunks = []
+    for stage in stages_of(layout, recipe.model.num_layers):
+        if stage.pipeline_rank != grid.pipeline_rank:
+            continue
+        parts = ModelParts(
+            config=config,
+            options=recipe.model,
+            stage=stage,
+            attend=attend,
+            vocabulary_size=recipe.vocabulary_size,
+            max_positions=recipe.max_positions,
+            vp_stage=stage.virtual_rank if interleaved else None,
+            dtype=dtype,
+        )
+        chunk = recipe.architecture.build(parts).to(device=device.torch_device, dtype=dtype)
+        mark_shards(chunk)
+        draw_weights(
+            chunk,
+            grid,
+            recipe.seed,
+            lambda name: recipe.architecture.initial_std(recipe.model, name),
+            vocabulary_size=recipe.vocabulary_size,
+            gated=recipe.model.is_gated,
+            tied=not recipe.model.untie_embeddings_and_output_weights,
+        )
+        chunks.append(chunk)
+    return config, chunks
+
+
+def make_trainable(
+    config: TransformerConfig, chunks: list[nn.Module], layout: LayoutOptions, options: OptimizerOptions
+) -> TrainableModel:
+    """Add gradient buffers and the optimizer, and connect them with megatron-core's schedules."""
+    ddp_config = DistributedDataParallelConfig(
+        grad_reduce_in_fp32=True,
+        use_distributed_optimizer=True,
+        overlap_grad_reduce=layout.overlap_grad_reduce,
+        overlap_param_gather=layout.overlap_param_gather,
+    )
+    # Only the first chunk is bucketed: the others' reductions overlap with the pipeline already.
+    wrapped = [
+        DistributedDataParallel(config, ddp_config, chunk, disable_bucketing=number > 0)
+        for number, chunk in enumerate(chunks)
+    ]
+    optimizer = get_megatron_optimizer(
+        _optimizer_config(config, layout, options), wrapped, config_overrides=_without_weight_decay(options)
+    )
+    config.grad_scale_func = optimizer.scale_loss
+    config.finalize_model_grads_func = finalize_model_grads
+    if layout.overlap_grad_reduce:
+        # Without it every micro-batch would start a reduction.
+        syncs = [chunk.no_sync for chunk in wrapped]
+        config.no_sync_func = syncs if len(syncs) > 1 else syncs[0]
+    return TrainableModel(config, wrapped, optimizer)
+
+
+def _optimizer_config(config: TransformerConfig, layout: LayoutOptions, options: OptimizerOptions) -> OptimizerConfig:
+    return OptimizerConfig(
+        optimizer="adam",
+        lr=options.lr,
+        min_lr=options.min_lr,
+        weight_decay=options.weight_decay,
+        adam_beta1=options.adam_beta1,
+        adam_beta2=options.adam_beta2,
+        adam_eps=options.adam_eps,
+        clip_grad=options.clip_grad,
+        bf16=options.bf16,
+        fp16=options.fp16,
+        params_dtype=config.params_dtype,
+        initial_loss_scale=options.initial_loss_scale,
+        min_loss_scale=options.min_loss_scale,
+        loss_scale_window=options.loss_scale_window,
+        hysteresis=options.hysteresis,
+        use_distributed_optimizer=True,
+        overlap_param_gather=layout.overlap_param_gather,
+    )
+
+
+def _without_weight_decay(options: OptimizerOptions) -> dict[ParamKey, dict[str, float]]:
+    """Vectors (biases, norm weights) never decay, embeddings only where they are not excluded."""
+
+    def excluded(parameter: nn.Parameter) -> bool:
+        is_embedding = getattr(parameter, "is_embedding_or_output_parameter", False)
+        return parameter.dim() == 1 or (options.no_weight_decay_on_embeddings and is_embedding)
+
+    return {ParamKey(predicate=ParamPredicate(name="without_weight_decay", fn=excluded)): {"wd_mult": 0.0}}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 EXIT_DONE = 0
+EXIT_FAULT = 1
 EXIT_WRONG_USE = 2
 EXIT_STOPPED_AFTER_SAVING = 75  # EX_TEMPFAIL: start the same command again to go on
+SECONDS_FOR_RANK_0_TO_SPEAK = 1.5
 
 
 class UserError(Exception):
@@ -24,22 +27,43 @@ class UserError(Exception):
         self.faults = faults
 
 
+class RunFault(Exception):
+    """A run that cannot go on for a reason a person should read in one sentence, e.g. a loss that stays NaN."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one comes closest to, or None when none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` did you mean span_corruption?` for a misspelt name, or an empty string when nothing comes close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" did you mean {matches[0]}?" if matches else ""
+    match = nearest_name(name, known)
+    return f" did you mean {match}?" if match else ""
 
 
 def exit_on_user_error(main: Callable[[], Any]) -> NoReturn:
-    """Run `main` as a command: a UserError is printed without a traceback and exits with 2.
-
-    Under torchrun every rank meets the same fault, so rank 0 alone speaks.
-    """
+    """Run `main` as a command: errors for people are printed without a traceback, a UserError exits with 2."""
     try:
         status = main()
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            for fault in error.faults:
-                print(f"error: {fault}", file=sys.stderr, flush=True)
+        _tell(error.faults)
         sys.exit(EXIT_WRONG_USE)
+    except RunFault as error:
+        _tell([str(error)])
+        sys.exit(EXIT_FAULT)
     sys.exit(status if isinstance(status, int) else EXIT_DONE)
+
+
+def _tell(faults: Iterable[str]) -> None:
+    """Print to stderr. Under torchrun most faults meet every rank: rank 0 speaks for all.
+
+    The others wait until the launcher has noticed that rank 0 is gone and ends them; a rank that met its fault alone
+    is still there afterwards, and speaks.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(SECONDS_FOR_RANK_0_TO_SPEAK)
+    for fault in faults:
+        print(f"error: {fault}" if rank == "0" else f"error on rank {rank}: {fault}", file=sys.stderr, flush=True)

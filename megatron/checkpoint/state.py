@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.dist_checkpointing.dict_utils import dict_list_map_inplace, nested_values
-from megatron.core.dist_checkpointing.mapping import ShardedTensor
+from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factory_merges
 from megatron.core.dist_checkpointing.state_dict_utils import load_preprocess, save_preprocess
-from megatron.core.dist_checkpointing.utils import apply_factory_merges, extract_sharded_base
+from megatron.core.dist_checkpointing.utils import extract_sharded_base
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from torch import nn
 
@@ -45,7 +45,7 @@ def tensors_to_save(state: dict[str, Any]) -> list[ShardedTensor]:
 
 
 def fill_state(state: dict[str, Any], read: Any) -> dict[str, Any]:
-    """The same nested dict with read(sharded_tensor) in place of each sharded tensor, gated projections put together."""
+    """The same nested dict with read(sharded_tensor) for each sharded tensor, and gated projections put together."""
     sharded, _, factories = load_preprocess(state)
     sharded, _ = extract_sharded_base(sharded)
     filled = dict_list_map_inplace(lambda value: read(value) if isinstance(value, ShardedTensor) else value, sharded)

@@ -46,7 +46,7 @@ class Grid:
 
 
 def initialise(options: LayoutOptions, device: Device) -> Grid:
-    """Join the world that torchrun made (or a world of one) and build all groups."""
+    """Join the world that torchrun made (or a world of one, or the one that is joined already) and build all groups."""
     from megatron.core import parallel_state
 
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
@@ -59,7 +59,9 @@ def initialise(options: LayoutOptions, device: Device) -> Grid:
             f"{options.model_parallel_size}."
         )
     timeout = timedelta(minutes=options.distributed_timeout_minutes)
-    if world_size == 1 and "MASTER_PORT" not in os.environ:
+    if dist.is_initialized():
+        pass
+    elif world_size == 1 and "MASTER_PORT" not in os.environ:
         dist.init_process_group(device.collective_backend, store=dist.HashStore(), rank=0, world_size=1)
     else:
         dist.init_process_group(device.collective_backend, timeout=timeout)

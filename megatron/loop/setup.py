@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import ChainedOptimizer
 from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -42,6 +45,22 @@ class TrainableModel:
     config: TransformerConfig
     chunks: list[DistributedDataParallel]
     optimizer: ChainedOptimizer
+
+    @property
+    def inner_optimizer(self) -> DistributedOptimizer:
+        """megatron-core chains one optimizer for dense weights and one for experts; here is only the first."""
+        (inner,) = self.optimizer.chained_optimizers
+        return inner
+
+    @contextmanager
+    def parameters_gathered(self) -> Iterator[None]:
+        """Inside, every rank holds all updated parameters, also when they are otherwise gathered layer by layer."""
+        overlapped = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
+        for chunk in overlapped:
+            chunk.disable_forward_pre_hook(param_sync=True)
+        yield
+        for chunk in overlapped:
+            chunk.enable_forward_pre_hook()
 
 
 def compute_dtype(options: OptimizerOptions) -> torch.dtype:
@@ -109,6 +128,9 @@ def make_trainable(
     optimizer = get_megatron_optimizer(
         _optimizer_config(config, layout, options), wrapped, config_overrides=_without_weight_decay(options)
     )
+    (inner,) = optimizer.chained_optimizers
+    # Moments exist from the start, so that a run can be saved before its first applied step.
+    inner.init_state_fn(inner.optimizer, inner.config)
     config.grad_scale_func = optimizer.scale_loss
     config.finalize_model_grads_func = finalize_model_grads
     if layout.overlap_grad_reduce:

@@ -37,13 +37,14 @@ class StepResult:
     """losses: (sum, count) by name over the whole step. votes: how many ranks asked for each of `asks`.
 
     overflow: a float16 gradient overflowed and the step was not applied. nonfinite: name of the loss or parameter that
-    was not finite, and the step was not applied.
+    was not finite, and the step was not applied. loss_scale: the one this step used, None without float16.
     """
 
     losses: dict[str, tuple[float, float]]
     grad_norm: float
     overflow: bool
     nonfinite: str | None
+    loss_scale: float | None
     votes: list[bool]
 
     @property
@@ -99,6 +100,8 @@ def train_step(
         group["lr"] = learning_rate * group["lr_mult"]
         group["weight_decay"] = model.optimizer.config.weight_decay * group["wd_mult"]
     seed_dropout(dropout_seed, grid)
+    scaler = model.inner_optimizer.grad_scaler
+    loss_scale = float(scaler.scale) if scaler else None
     outputs = run_schedule(model.chunks, batches, rule, grid, forward_only=False)
     names = rule.architecture.loss_names
     losses, votes = reduce_losses(outputs, names, asks, grid, device)
@@ -110,7 +113,7 @@ def train_step(
         nonfinite = _first_nonfinite_parameter(model, grid)
     if nonfinite is None and not overflow:
         _apply(model, grad_norm)
-    return StepResult(losses, grad_norm, overflow and nonfinite is None, nonfinite, votes)
+    return StepResult(losses, grad_norm, overflow and nonfinite is None, nonfinite, loss_scale, votes)
 
 
 def reduce_losses(

@@ -1,0 +1,74 @@
+"""When and how the loop saves: at once or beside training, with retention, and with a warning instead of a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from megatron.basics.errors import UserError
+from megatron.checkpoint import folders
+from megatron.checkpoint.contents import Contents
+from megatron.checkpoint.options import CheckpointOptions
+from megatron.checkpoint.save import PendingSave
+from megatron.checkpoint.state import model_state, optimizer_state, tensors_to_save
+from megatron.layout.grid import Grid
+from megatron.loop.setup import TrainableModel
+
+
+class Saver:
+    """Writes checkpoints of one run folder; at most one is on its way at any time."""
+
+    def __init__(
+        self, options: CheckpointOptions, run_folder: Path, model: TrainableModel, grid: Grid, say: Callable[[str], None]
+    ) -> None:
+        self.options, self.run_folder, self.model, self.grid, self.say = options, run_folder, model, grid, say
+        self.saved_iteration: int | None = None
+        self._pending: PendingSave | None = None
+        self._pending_iteration = 0
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether this rank still writes; asked of all ranks once a step."""
+        return self._pending is not None and not self._pending.is_written
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a save waits to be finished; the same on all ranks."""
+        return self._pending is not None
+
+    def save(self, contents: Contents, *, wait: bool) -> None:
+        """Save now. A collective. Unless `wait`, an asynchronous save returns once everything is staged.
+
+        A failure is a warning, and the run goes on with its older checkpoints; with --strict-save it is a UserError.
+        """
+        self.finish()
+        iteration = contents.progress.iteration
+        with self.model.parameters_gathered():
+            model = model_state([chunk.module for chunk in self.model.chunks])
+            moments = optimizer_state(self.model.inner_optimizer, model, is_loading=False)
+            tensors = tensors_to_save(model) + tensors_to_save(moments)
+            self._pending = PendingSave.start(tensors, self.run_folder, contents, self.grid)
+            self._pending_iteration = iteration
+        if wait or not self.options.async_save:
+            self.finish(strict=wait)
+
+    def finish(self, *, strict: bool = False) -> None:
+        """Complete the save that is on its way, if there is one. A collective.
+
+        strict: a failure is an error even without --strict-save; the last save of a run has no later one to wait for.
+        """
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        try:
+            folder = pending.finish()
+        except UserError as fault:
+            if strict or self.options.strict_save:
+                raise
+            self.say(f"warning: {fault} Training goes on; the next save tries again.")
+            return
+        self.saved_iteration = self._pending_iteration
+        self.say(f"saved {folder}")
+        if self.grid.is_main:
+            for iteration in folders.remove_surplus(self.run_folder, self.options.keep_last, self.options.keep_every):
+                self.say(f"removed the checkpoint of iteration {iteration} (--keep-last {self.options.keep_last})")

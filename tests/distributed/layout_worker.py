@@ -1,0 +1,169 @@
+"""Runs one tiny model on many layouts inside one torchrun job, and writes what it saw as JSON.
+
+torchrun --nproc-per-node 4 layout_worker.py JOB.json: {"output": path, "cases": [{"name", "layout", "model", ...}]}.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megatron.device.device import choose_device
+
+DEVICE = choose_device("cpu")  # must come before megatron.core is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+
+from megatron.architectures.protocol import RowRules  # noqa: E402
+from megatron.architectures.registry import ARCHITECTURES  # noqa: E402
+from megatron.attention.registry import choose_backend  # noqa: E402
+from megatron.checkpoint.contents import Contents, Progress  # noqa: E402
+from megatron.checkpoint.load import load_newest  # noqa: E402
+from megatron.checkpoint.manifest import read_manifest  # noqa: E402
+from megatron.checkpoint.options import CheckpointOptions  # noqa: E402
+from megatron.layout import grid as grids  # noqa: E402
+from megatron.layout.options import LayoutOptions  # noqa: E402
+from megatron.loop.options import OptimizerOptions  # noqa: E402
+from megatron.loop.saving import Saver  # noqa: E402
+from megatron.loop.setup import ModelRecipe, build_chunks, compute_dtype, make_trainable  # noqa: E402
+from megatron.loop.step import LossRule, train_step  # noqa: E402
+from megatron.modeling.options import ModelOptions  # noqa: E402
+from megatron.records.batch import Batch, Visibility  # noqa: E402
+from megatron.records.example import SequencePair  # noqa: E402
+
+VOCABULARY, LENGTH, GLOBAL_BATCH = 100, 32, 8
+TINY = {"num_layers": 4, "hidden_size": 32, "num_attention_heads": 4, "make_vocab_size_divisible_by": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One run: its layout, what differs from the tiny model, and what it loads or saves."""
+
+    name: str
+    layout: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    architecture: str = "causal_decoder"
+    backend: str = "sdpa"
+    micro_batch_size: int = 2
+    first_step: int = 0
+    steps: int = 20
+    reset_documents: bool = False
+    seed: int = 1
+    load: str | None = None
+    save: str | None = None
+
+
+def rows_of(step: int, case: Case) -> list[Any]:
+    """The global batch of a step, the same whatever the layout."""
+    architecture = ARCHITECTURES[case.architecture]()
+    rng = np.random.default_rng(step)
+    rules = RowRules(seq_length=LENGTH, end_of_document=0, reset_attention_mask=case.reset_documents)
+    rows = []
+    for _ in range(GLOBAL_BATCH):
+        tokens = rng.integers(0, VOCABULARY, LENGTH + 1, dtype=np.int32)
+        starts = np.sort(rng.choice(LENGTH, 2, replace=False)).astype(np.int32)
+        inputs, targets = np.split(tokens, [int(rng.integers(0, LENGTH // 2))])
+        rows.append(architecture.arrange([SequencePair(inputs, targets, starts)], rules))
+    return rows
+
+
+def batches_of(step: int, case: Case, grid: grids.Grid) -> list[Batch]:
+    rows, size = rows_of(step, case), case.micro_batch_size
+    batches = []
+    for first in range(0, GLOBAL_BATCH, size * grid.data_size):
+        mine = rows[first + grid.data_rank * size :][:size]
+        columns = {
+            name: torch.from_numpy(np.stack([getattr(row, name) for row in mine]))
+            for name in ("tokens", "labels", "loss_mask", "position_ids", "intervals")
+        }
+        visibility = Visibility(columns.pop("intervals"), LENGTH, is_causal=not case.reset_documents)
+        mask = columns.pop("loss_mask")
+        ids = {name: column.long() for name, column in columns.items()}
+        batches.append(Batch(loss_mask=mask, visibility=visibility, **ids))
+    return batches
+
+
+def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:
+    architecture = ARCHITECTURES[case.architecture]()
+    model = ModelOptions(**{**TINY, **case.model})
+    recipe = ModelRecipe(
+        architecture=architecture, model=model, vocabulary_size=VOCABULARY, max_positions=LENGTH, seed=case.seed
+    )
+    options = OptimizerOptions(**{"lr": 5e-4, **case.optimizer})
+    _, attend = choose_backend(case.backend)
+    config, chunks = build_chunks(recipe, layout, grid, DEVICE, compute_dtype(options), attend)
+    trainable = make_trainable(config, chunks, layout, options)
+    if case.load:
+        load_newest(Path(case.load), grid, chunks, trainable.inner_optimizer)
+    rule = LossRule(architecture=architecture, vocabulary_size=VOCABULARY, z_loss_coeff=options.z_loss_coeff)
+    losses, norms, skipped = [], [], 0
+    for step in range(case.first_step, case.first_step + case.steps):
+        result = train_step(
+            trainable, batches_of(step, case, grid), rule, grid, DEVICE, dropout_seed=step, learning_rate=options.lr
+        )
+        total, count = result.losses["lm loss"]
+        losses.append(total / count)
+        norms.append(result.grad_norm)
+        skipped += result.overflow
+    if case.save:
+        progress = Progress(iteration=case.first_step + case.steps)
+        contents = Contents(progress=progress, run={}, tokenizer={}, lineage=[], optimizer=_scalars(trainable))
+        saver = Saver(CheckpointOptions(save=case.save), Path(case.save), trainable, grid, lambda line: None)
+        saver.save(contents, wait=True)
+    return {"losses": losses, "norms": norms, "skipped": skipped, "checkpoint": _digests(case)}
+
+
+def _scalars(trainable: Any) -> dict[str, Any]:
+    from megatron.checkpoint.state import scalar_optimizer_state
+
+    return scalar_optimizer_state(trainable.inner_optimizer)
+
+
+def _digests(case: Case) -> dict[str, str]:
+    """SHA-256 of every whole tensor of the saved checkpoint, read back without megatron-core."""
+    if not case.save or dist.get_rank() != 0:
+        return {}
+    from safetensors.torch import load_file
+
+    (folder,) = Path(case.save).glob("iter_*")
+    manifest = read_manifest(folder)
+    files = {name: load_file(folder / name) for name in manifest.files}
+    digests = {}
+    for key, entry in manifest.tensors.items():
+        whole = torch.full(entry.shape, float("nan"))
+        for piece in entry.pieces:
+            box = tuple(slice(o, o + n) for o, n in zip(piece.offset, piece.shape, strict=True))
+            whole[box] = files[piece.file][piece.name].float()
+        assert not whole.isnan().any(), key
+        digests[key] = hashlib.sha256(whole.numpy().tobytes()).hexdigest()
+    return digests
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    store = next(dist.rendezvous("env://"))[0]
+    results = {}
+    for number, description in enumerate(job["cases"]):
+        case = Case(**description)
+        dist.init_process_group(
+            "gloo",
+            store=dist.PrefixStore(f"case{number}", store),
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+        )
+        layout = LayoutOptions(**case.layout)
+        results[case.name] = run(case, grids.initialise(layout, DEVICE), layout)
+        dist.barrier()
+        grids.shut_down()
+    if os.environ["RANK"] == "0":
+        Path(job["output"]).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

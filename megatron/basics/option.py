@@ -62,13 +62,14 @@ class Options:
 
     def _bound_faults(self) -> Iterator[str]:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is None or not field.metadata:
-                continue
-            yield from _bound_faults_of(flag_of(field.name), value, field.metadata)
+            yield from bound_faults(field, getattr(self, field.name))
 
 
-def _bound_faults_of(flag: str, value: Any, bounds: Any) -> Iterator[str]:
+def bound_faults(field: dataclasses.Field[Any], value: Any) -> Iterator[str]:
+    """Faults of one value of a field, seen alone: not one of the choices, out of bounds, not finite."""
+    if value is None or not field.metadata:
+        return
+    flag, bounds = flag_of(field.name), field.metadata
     choices = bounds["choices"]
     if choices and value not in choices:
         yield f"{flag} {value} is not known;{nearest(str(value), choices)} Known: {', '.join(choices)}."

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from megatron.basics.divisors import nearest_divisor
 from megatron.basics.option import Options, option
 
 GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
@@ -92,13 +93,13 @@ class ModelOptions(Options):
         if self.kv_channels is None and self.hidden_size % self.num_attention_heads:
             yield (
                 f"--hidden-size {self.hidden_size} is not divisible by --num-attention-heads "
-                f"{self.num_attention_heads}; use {_nearest_divisor(self.hidden_size, self.num_attention_heads)} heads "
+                f"{self.num_attention_heads}; use {nearest_divisor(self.hidden_size, self.num_attention_heads)} heads "
                 "or set --kv-channels."
             )
         if self.num_attention_heads % self.query_groups:
             yield (
                 f"--num-attention-heads {self.num_attention_heads} is not divisible by --num-query-groups "
-                f"{self.query_groups}; use {_nearest_divisor(self.num_attention_heads, self.query_groups)} groups."
+                f"{self.query_groups}; use {nearest_divisor(self.num_attention_heads, self.query_groups)} groups."
             )
         if self.position_embedding_type == "rope" and int(self.head_size * self.rotary_percent) % 2:
             yield (
@@ -110,8 +111,3 @@ class ModelOptions(Options):
                 f"--relative-attention-max-distance {self.relative_attention_max_distance} must be more than half of "
                 f"--relative-attention-num-buckets {self.relative_attention_num_buckets}."
             )
-
-
-def _nearest_divisor(number: int, wish: int) -> int:
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    return min(divisors, key=lambda d: abs(d - wish))

@@ -29,8 +29,8 @@ def attend(
 
     scores = scale * torch.einsum("bhqd,bhkd->bhqk", query.double(), key)
     if distance_bias is not None:
-        positions = torch.arange(num_keys)[None, :] - torch.arange(num_queries)[:, None]  # key minus query
-        scores = scores + distance_bias.double()[:, positions + num_queries - 1]
+        distances = torch.arange(num_keys)[None, :] - torch.arange(num_queries)[:, None]
+        scores = scores + distance_bias.double()[:, distances + num_queries - 1]
     visible = visibility.dense
     # Subtracting the largest visible score changes nothing but the range; empty rows subtract zero.
     largest = torch.where(visible, scores, -torch.inf).amax(-1, keepdim=True)

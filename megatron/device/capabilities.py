@@ -17,3 +17,8 @@ def prefers_cudnn_attention(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     return torch.cuda.get_device_capability(device)[0] in _CUDNN_ATTENTION_CAPABILITIES
+
+
+def reads_back_for_free(device: torch.device) -> bool:
+    """Whether the host can look at the values of a tensor on this device without waiting for queued work."""
+    return device.type == "cpu"

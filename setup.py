@@ -136,7 +136,7 @@ def cuda_units(torch_cuda: str | None, includes: list[str]) -> list[Unit]:
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace("+PTX", "").replace(".", "").replace(";", " ").split()
     architectures = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in wanted or DEFAULT_CUDA_ARCHITECTURES]
     flags = ("-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", *architectures, *includes)
-    return [Unit(source, (nvcc, *flags), source.stem) for source in sorted((CSRC / "attention").glob("*.cu"))]
+    return [Unit(source, (nvcc, *flags), source.stem) for source in sorted(CSRC.rglob("*.cu"))]
 
 
 def digest_of(files: list[Path], *more: str) -> str:

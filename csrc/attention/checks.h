@@ -22,10 +22,10 @@ inline void check_scores(const at::Tensor& scores, const at::Tensor& intervals) 
 
 inline void check_bias(const at::Tensor& scores, const std::optional<at::Tensor>& bias) {
   if (!bias.has_value()) return;
-  TORCH_CHECK_VALUE(bias->dim() == 2 && bias->size(0) == scores.size(1) &&
-                        bias->size(1) == scores.size(2) + scores.size(3) - 1,
-                    "interval_softmax: distance_bias must be [h, s_q + s_k - 1] for scores ", scores.sizes(), ", not ",
-                    bias->sizes());
+  TORCH_CHECK_VALUE(
+      bias->dim() == 2 && bias->size(0) == scores.size(1) && bias->size(1) == scores.size(2) + scores.size(3) - 1,
+      "interval_softmax: distance_bias must be [h, s_q + s_k - 1] for scores ", scores.sizes(), ", not ",
+      bias->sizes());
   TORCH_CHECK_TYPE(bias->scalar_type() == at::kFloat, "interval_softmax: distance_bias must be float32, not ",
                    bias->scalar_type());
   TORCH_CHECK_VALUE(bias->device() == scores.device(), "interval_softmax: scores are on ", scores.device(),

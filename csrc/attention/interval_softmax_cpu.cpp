@@ -55,13 +55,16 @@ RowShape row_shape(const at::Tensor& scores, const at::Tensor& contiguous_interv
   return {scores.size(1), scores.size(2), scores.size(3), contiguous_intervals.const_data_ptr<int32_t>(), scale};
 }
 
-int64_t rows_per_task(int64_t num_keys) { return std::max<int64_t>(1, kScoresPerTask / std::max<int64_t>(1, num_keys)); }
+int64_t rows_per_task(int64_t num_keys) {
+  return std::max<int64_t>(1, kScoresPerTask / std::max<int64_t>(1, num_keys));
+}
 
 void forward_into(const at::Tensor& probs, const at::Tensor& scores, const at::Tensor& intervals,
                   const std::optional<at::Tensor>& distance_bias, double scale) {
   if (scores.numel() == 0) return;
   const at::Tensor own_intervals = intervals.contiguous();
-  ForwardRows rows{row_shape(scores, own_intervals, scale), scores.const_data_ptr(), probs.mutable_data_ptr(), nullptr, 0};
+  ForwardRows rows{row_shape(scores, own_intervals, scale), scores.const_data_ptr(), probs.mutable_data_ptr(), nullptr,
+                   0};
   std::optional<at::Tensor> bias;
   if (distance_bias.has_value()) {
     bias = distance_bias->stride(1) == 1 ? *distance_bias : distance_bias->contiguous();

@@ -14,9 +14,13 @@ namespace triarch {
 namespace {
 
 template <class A, class B>
-struct SameType { static constexpr bool value = false; };
+struct SameType {
+  static constexpr bool value = false;
+};
 template <class A>
-struct SameType<A, A> { static constexpr bool value = true; };
+struct SameType<A, A> {
+  static constexpr bool value = true;
+};
 
 // Row buffer in the arithmetic type, for storage types that would round between the passes.
 template <class Compute>

@@ -10,7 +10,8 @@ namespace triarch {
 
 enum class RowType { kFloat, kDouble, kBFloat16, kHalf };
 
-// Scores [b, h, s_q, s_k], contiguous. Row r holds the scores of query r % num_queries of head (r / num_queries) % heads.
+// Scores [b, h, s_q, s_k], contiguous. Row r holds the scores of query r % num_queries of head (r / num_queries) %
+// heads.
 struct RowShape {
   int64_t heads;
   int64_t num_queries;

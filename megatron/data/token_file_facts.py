@@ -1,6 +1,7 @@
 """What a token file is known to hold: PREFIX.json beside PREFIX.bin and PREFIX.idx.
 
-`tools/preprocess_data.py` writes it, the reader checks it. Corpora made for Megatron-LM have none and load all the same.
+`tools/preprocess_data.py` writes it, the reader checks it. Corpora made for Megatron-LM have none and load all the
+same.
 Schema, all fields required, other fields ignored:
 
     {

@@ -1,0 +1,39 @@
+"""The command that turns text into token files."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from megatron.cli.flags import parse
+from megatron.data.preprocess_options import PreprocessOptions, TextInputOptions
+
+DESCRIPTION = "Turn text into Megatron token files: PREFIX_KEY_document.bin, .idx and .json for each JSON key."
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises UserError and RunFault."""
+    sections = parse(
+        sys.argv[1:] if argv is None else argv,
+        {"text_input": TextInputOptions, "output": PreprocessOptions},
+        description=DESCRIPTION,
+    )
+    from megatron.data.preprocess import preprocess  # --help does without numpy and the tokenizer libraries
+    from megatron.tokenization.tokenizer import load_tokenizer
+
+    options: PreprocessOptions = sections["output"]
+    tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        summary = preprocess(sections["text_input"], options, tokenizer)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for line in summary.lines():
+        print(line)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave through the open files, so that they take their temporary ones along."""
+    sys.exit(128 + number)

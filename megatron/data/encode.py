@@ -1,0 +1,81 @@
+"""Text blocks to token ids: the work of one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron.data.documents import Document, Fault, documents_of
+from megatron.data.text_input import TextBlock
+from megatron.data.token_file_writer import token_dtype
+from megatron.tokenization.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBlock:
+    """The documents of a TextBlock as ids, and what was left out.
+
+    tokens: for each key the ids of all documents, one after another. lengths: for each key int32 [documents]; the
+    documents of all keys are the same ones. text_bytes: size of the block.
+    """
+
+    tokens: tuple[NDArray[np.integer], ...]
+    lengths: tuple[NDArray[np.int32], ...]
+    faults: tuple[Fault, ...]
+    empty_documents: int
+    text_bytes: int
+
+
+@dataclass(frozen=True)
+class BlockEncoder:
+    """Encodes blocks, each in the thread that calls.
+
+    keys: of JSON objects; plain text counts as the only key. eod_id: put behind each document, if any.
+    """
+
+    tokenizer: Tokenizer
+    keys: Sequence[str]
+    eod_id: int | None
+
+    def __call__(self, block: TextBlock) -> EncodedBlock:
+        """The block's documents as ids.
+
+        A document without a single token under one of the keys is empty and left out under all of them, so that the
+        n-th documents of all keys belong together.
+        """
+        documents: list[Document] = []
+        faults: list[Fault] = []
+        for found in documents_of(block, self.keys):
+            if isinstance(found, Fault):
+                faults.append(found)
+            else:
+                documents.append(found)
+        encoded = [
+            self.tokenizer.encode_batch([document.texts[column] for document in documents])
+            for column in range(len(self.keys))
+        ]
+        kept = [row for row in range(len(documents)) if all(len(column[row]) for column in encoded)]
+        joined = [self._join([column[row] for row in kept]) for column in encoded]
+        return EncodedBlock(
+            tokens=tuple(tokens for tokens, _ in joined),
+            lengths=tuple(lengths for _, lengths in joined),
+            faults=tuple(faults),
+            empty_documents=len(documents) - len(kept),
+            text_bytes=len(block.data),
+        )
+
+    def _join(self, rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int32, count=len(rows))
+        if self.eod_id is not None:
+            end = np.array([self.eod_id], dtype=np.int32)
+            rows = [part for row in rows for part in (row, end)]
+            lengths += 1
+        # unsafe: from int32 to uint16, which token_dtype chose because it holds every id of the vocabulary
+        dtype = token_dtype(self.tokenizer.vocabulary_size)
+        tokens = np.empty(int(lengths.sum()), dtype)
+        if rows:
+            np.concatenate(rows, out=tokens, casting="unsafe")
+        return tokens, lengths

@@ -15,13 +15,18 @@ SECONDS_BETWEEN_LOG_LINES = 15.0
 class Progress:
     """Counts work of a known or unknown total and shows it on stderr."""
 
-    def __init__(self, what: str, total: int | None, unit: str, unit_scale: bool = False) -> None:
+    def __init__(
+        self, what: str, total: int | None, unit: str, unit_scale: bool = False, already_done: int = 0
+    ) -> None:
+        """`already_done` units of the total were done by an earlier start: they count, but not for the rate."""
         self.what, self.total, self.unit = what, total, unit
-        self.done = 0
+        self.done = self._done_before = already_done
         self._started = self._last_line = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit_scale, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=already_done, desc=what, unit=unit, unit_scale=unit_scale, dynamic_ncols=True
+            )
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Add `amount` units; `note` stands behind the bar, e.g. the loss."""
@@ -49,7 +54,7 @@ class Progress:
 
     def _print_line(self, note: str) -> None:
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self.done / elapsed
+        rate = (self.done - self._done_before) / elapsed
         share = f"{self.done}/{self.total}" if self.total else f"{self.done}"
         left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
         print(f"{self.what}: {share} {self.unit}, {rate:.4g} {self.unit}/s{left} {note}".rstrip(), file=sys.stderr)

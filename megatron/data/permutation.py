@@ -21,7 +21,8 @@ class Permutation:
     """A pseudo-random permutation of [0, size), one for each key (seed, *purpose).
 
     A Feistel network on the smallest power of two that holds `size`; what falls outside is sent through again until it
-    falls inside ("cycle walking", fewer than two passes on average). Bijective for every key. size: 1 to 2^48.
+    falls inside ("cycle walking", fewer than two passes on average from 9 elements on). Bijective for every key.
+    size: 1 to 2^48.
     Source: Luby and Rackoff 1988; Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
     """
 
@@ -29,7 +30,7 @@ class Permutation:
         if not 1 <= size <= LARGEST:
             raise ValueError(f"a permutation has 1 to 2^48 elements, not {size}")
         self.size = size
-        bits = max((size - 1).bit_length(), 2)
+        bits = max((size - 1).bit_length(), 4)  # halves of one bit would leave too few permutations to choose from
         self._low_bits = bits // 2
         self._low_mask = (1 << self._low_bits) - 1
         self._high_mask = (1 << (bits - self._low_bits)) - 1
@@ -80,8 +81,12 @@ class Permutation:
 
 
 def _scramble(word: Words, key: int) -> Words:
-    """A keyed hash of at most 32 bits: a multiplication carries upwards, a shift brings the mixed bits down again."""
-    word = (word ^ key) * 0x85EBCA6B
+    """A keyed 32-bit hash: the finaliser of MurmurHash3 (Appleby). One multiplication less is uneven at small sizes."""
+    word = word ^ key
+    word *= 0x85EBCA6B
     word &= _WORD
-    word ^= word >> 15
+    word ^= word >> 13
+    word *= 0xC2B2AE35
+    word &= _WORD
+    word ^= word >> 16
     return word

@@ -39,7 +39,8 @@ class TokenFile:
 
     def _check(self, stored: NDArray[np.integer], first: int) -> None:
         assert self.id_limit is not None
-        if int(stored.max()) < self.id_limit and (stored.dtype.kind == "u" or int(stored.min()) >= 0):
+        unsigned = stored.view(f"u{stored.dtype.itemsize}")  # negative ids look enormous: one pass finds both faults
+        if int(unsigned.max()) < self.id_limit:
             return
         position = int(np.flatnonzero((stored < 0) | (stored >= self.id_limit))[0])
         raise UserError(

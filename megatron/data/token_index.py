@@ -70,7 +70,8 @@ class TokenIndex:
         sequences = np.frombuffer(self.documents[low_document:high_document], np.int64)
         pointers = np.frombuffer(self.pointers[low:high], np.int64)
         starts = pointers[sequences - low] // width - first
-        return starts[np.diff(starts, prepend=-1) > 0]
+        repeated = starts[1:] == starts[:-1]
+        return starts[np.append(True, ~repeated)] if repeated.any() else starts
 
 
 def read_token_index(path: Path) -> TokenIndex:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
 
-from megatron.architectures.protocol import ModelParts, RowRules
-from megatron.layout.grid import Grid
-from megatron.layout.initial_weights import scaled_output_std
-from megatron.losses.loss_sum import LossSum
-from megatron.losses.token_cross_entropy import token_cross_entropy
-from megatron.modeling.decoder import Decoder
+from megatron.architectures.row_rules import RowRules
 from megatron.modeling.options import ModelOptions
 from megatron.records import visibility
-from megatron.records.batch import Batch
 from megatron.records.example import Example, SequencePair
 from megatron.records.row import Row
+
+if TYPE_CHECKING:  # a command line is checked against this file before torch is imported
+    from torch import Tensor, nn
+
+    from megatron.architectures.protocol import ModelParts
+    from megatron.layout.grid import Grid
+    from megatron.losses.loss_sum import LossSum
+    from megatron.records.batch import Batch
 
 RESIDUAL_WRITERS = ("linear_proj.weight", "linear_fc2.weight")
 
@@ -58,6 +60,8 @@ class CausalDecoder:
 
     def build(self, parts: ModelParts) -> nn.Module:
         """One stage of a decoder."""
+        from megatron.modeling.decoder import Decoder
+
         return Decoder(
             parts.config,
             parts.options,
@@ -69,14 +73,19 @@ class CausalDecoder:
         )
 
     def initial_std(self, options: ModelOptions, name: str) -> float | None:
-        """GPT-2's initialisation: --init-method-std, smaller for matrices that write to the residual stream."""
+        """--init-method-std, over sqrt(2 x layers) for matrices that write to the residual stream.
+
+        Source: GPT-2, Radford et al. 2019, section 2.3.
+        """
         if name.endswith(RESIDUAL_WRITERS):
-            return scaled_output_std(options.init_method_std, options.num_layers)
+            return options.init_method_std / math.sqrt(2.0 * options.num_layers)
         return options.init_method_std
 
     def losses(
         self, outputs: Tensor, batch: Batch, grid: Grid, *, vocabulary_size: int, z_loss_coeff: float
     ) -> dict[str, LossSum]:
         """Cross entropy of the next token."""
+        from megatron.losses.token_cross_entropy import token_cross_entropy
+
         loss = token_cross_entropy(outputs, batch, grid, vocabulary_size=vocabulary_size, z_loss_coeff=z_loss_coeff)
         return {"lm loss": loss}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-from megatron.attention.registry import AttentionBackend
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
+from megatron.architectures.row_rules import RowRules
+from megatron.attention.registry import AttentionBackend
 from megatron.layout.grid import Grid
 from megatron.layout.stages import Stage
 from megatron.losses.loss_sum import LossSum
@@ -18,20 +19,6 @@ from megatron.modeling.options import ModelOptions
 from megatron.records.batch import Batch
 from megatron.records.example import Example
 from megatron.records.row import Row
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowRules:
-    """How rows are cut, from the data options: lengths in tokens, and what documents in a row share.
-
-    end_of_document: the token id that ends a document.
-    """
-
-    seq_length: int
-    end_of_document: int
-    reset_attention_mask: bool = False
-    reset_position_ids: bool = False
-    eod_mask_loss: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from megatron.attention.registry import AttentionBackend
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from megatron.core.transformer.module import MegatronModule
@@ -16,6 +15,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor, nn
 
+from megatron.attention.registry import AttentionBackend
 from megatron.records.batch import Visibility
 
 BucketFunction = Callable[[int, int, torch.device], Tensor]
@@ -103,16 +103,16 @@ class CoreAttention(MegatronModule):
         packed_seq_params: AttentionInputs | None = None,
     ) -> Tensor:
         """Attend under the visibility that `packed_seq_params` carries."""
-        inputs = packed_seq_params
-        assert inputs is not None and inputs.visibility is not None, "the visibility travels on packed_seq_params"
-        bias = inputs.distance_bias
+        assert packed_seq_params is not None, "the visibility travels on packed_seq_params"
+        visibility, bias = packed_seq_params.visibility, packed_seq_params.distance_bias
+        assert visibility is not None, "the visibility travels on packed_seq_params"
         if self.relative_bias is not None and self.bucket_function is not None:
             bias = self.relative_bias(self.bucket_function(query.shape[0], key.shape[0], query.device))
         dropout = self.dropout if self.training else 0.0
 
         def attend() -> Tensor:
             q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
-            return self.attend(q, k, v, inputs.visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
+            return self.attend(q, k, v, visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
 
         if dropout and not self.config.sequence_parallel:  # under SP the block has already forked the generator
             with get_cuda_rng_tracker().fork():

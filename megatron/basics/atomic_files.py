@@ -38,7 +38,7 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; ours follow the user's umask
+        os.chmod(temporary, 0o666 & ~current_umask())  # mkstemp makes files private; ours follow the user's umask
         os.replace(temporary, path)
         temporary = None
         sync_folder(path.parent)
@@ -71,7 +71,8 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         file.write("\n")
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """The permission bits that new files of this process lack."""
     current = os.umask(0)
     os.umask(current)
     return current

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.basics.atomic_files import write_json
+from megatron.basics.atomic_files import atomic_writer
 from megatron.checkpoint.contents import Contents
 
 FORMAT_VERSION = 1
@@ -71,7 +71,9 @@ class Manifest:
             },
             "contents": self.contents.as_dict(),
         }
-        write_json(folder / MANIFEST_NAME, {"format_version": FORMAT_VERSION, "crc32": _checksum(body), "body": body})
+        content = {"format_version": FORMAT_VERSION, "crc32": _checksum(body), "body": body}
+        with atomic_writer(folder / MANIFEST_NAME, "w") as file:
+            json.dump(content, file, separators=(",", ":"))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from megatron.basics.atomic_files import raise_for_disk
+from megatron.basics.atomic_files import current_umask, raise_for_disk
 from megatron.basics.errors import UserError
 from megatron.checkpoint.manifest import CorruptCheckpoint, Manifest, Piece, TensorEntry
 
@@ -59,6 +59,7 @@ def write_shard(shard: StagedShard, folder: Path, file: str) -> tuple[dict[str, 
         entries[key] = replace(entry, pieces=(*others, piece))
     try:
         save_file({entry.pieces[0].name: data for _, entry, data in shard.pieces}, path)
+        os.chmod(path, 0o666 & ~current_umask())  # safetensors makes files private
         with open(path, "rb+") as written:
             os.fsync(written.fileno())
     except OSError as error:
@@ -70,7 +71,7 @@ def write_shard(shard: StagedShard, folder: Path, file: str) -> tuple[dict[str, 
 
 def checksum(data: Tensor) -> int:
     """CRC-32 of the bytes of a contiguous host tensor."""
-    return zlib.crc32(data.reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(memoryview(data.reshape(-1).view(torch.uint8).numpy()))
 
 
 class ShardReader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from megatron.core import parallel_state
@@ -11,6 +11,7 @@ from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factor
 from megatron.core.dist_checkpointing.state_dict_utils import load_preprocess, save_preprocess
 from megatron.core.dist_checkpointing.utils import extract_sharded_base
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+from megatron.core.transformer.module import MegatronModule
 from torch import nn
 
 from megatron.basics.errors import UserError
@@ -29,7 +30,10 @@ def model_state(chunks: list[nn.Module]) -> dict[str, Any]:
         "non_homogeneous_layers": True,
         "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True),
     }
-    return {f"chunk{number}": chunk.sharded_state_dict(metadata=metadata) for number, chunk in enumerate(chunks)}
+    return {
+        f"chunk{number}": cast(MegatronModule, chunk).sharded_state_dict(metadata=metadata)
+        for number, chunk in enumerate(chunks)
+    }
 
 
 def optimizer_state(optimizer: DistributedOptimizer, model: dict[str, Any], *, is_loading: bool) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class FusedAdam(torch.optim.Optimizer):
         step = torch.tensor(float(group["step"]), device=params[0].device)
         self._kernel(
             params,
-            [p.grad for p in params],
+            [p.grad for p in params if p.grad is not None],
             [self.state[p]["exp_avg"] for p in params],
             [self.state[p]["exp_avg_sq"] for p in params],
             [],

@@ -6,7 +6,6 @@ whole stack, so they do not depend on pipeline stages.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -83,7 +82,7 @@ def draw_weights(
 
 def shard_dim(parameter: nn.Parameter) -> int | None:
     """The dimension along which tensor parallelism cuts a parameter, or None where all ranks hold it whole."""
-    return parameter.partition_dim if getattr(parameter, "tensor_model_parallel", False) else None
+    return getattr(parameter, "partition_dim") if getattr(parameter, "tensor_model_parallel", False) else None  # noqa: B009
 
 
 def shard(whole: Tensor, dim: int | None, grid: Grid, *, halves: bool = False) -> Tensor:
@@ -92,8 +91,3 @@ def shard(whole: Tensor, dim: int | None, grid: Grid, *, halves: bool = False) -
         return whole
     parts = whole.chunk(2, dim) if halves else (whole,)
     return torch.cat([part.chunk(grid.tensor_size, dim)[grid.tensor_rank] for part in parts], dim)
-
-
-def scaled_output_std(std: float, num_layers: int) -> float:
-    """Standard deviation of matrices that write to the residual stream (GPT-2, Radford et al. 2019, section 2.3)."""
-    return std / math.sqrt(2.0 * num_layers)

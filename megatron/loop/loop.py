@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from megatron.basics.errors import EXIT_DONE, EXIT_STOPPED_AFTER_SAVING, RunFault
+from megatron.basics.seeds import seed_for
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.device.device import Device
@@ -24,7 +25,6 @@ from megatron.loop.stop_signal import StopSignal
 from megatron.loop.throughput import Throughput
 from megatron.loop.validation import validate
 from megatron.records.batch import Batch
-from megatron.basics.seeds import seed_for
 
 
 class BatchSource(Protocol):

@@ -170,7 +170,8 @@ def _first_nonfinite_parameter(model: TrainableModel, grid: Grid) -> str:
     mine = None
     for chunk in model.chunks:
         for name, parameter in global_names(chunk.module):
-            if mine is None and not torch.isfinite(parameter.main_grad).all():
+            gradient = getattr(parameter, "main_grad", None)
+            if mine is None and gradient is not None and not torch.isfinite(gradient).all():
                 mine = f"gradient of {name} (rank {grid.rank})"
     found: list[str | None] = [None] * grid.world_size
     dist.all_gather_object(found, mine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from megatron.attention.registry import AttentionBackend
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
@@ -18,6 +17,7 @@ from megatron.core.transformer.transformer_layer import TransformerLayer, Transf
 from torch import Tensor
 
 from megatron.attention.core_attention import CoreAttention
+from megatron.attention.registry import AttentionBackend
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import distances, relative_buckets
@@ -44,7 +44,7 @@ def decoder_block_spec(options: ModelOptions, attend: AttentionBackend, num_laye
 
 def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, bidirectional_buckets: bool) -> ModuleSpec:
     """Self attention with our core attention; the mask type is ours to say, through the visibility."""
-    core_params = {"attend": attend}
+    core_params: dict[str, object] = {"attend": attend}
     if options.position_embedding_type == "relative":
         core_params |= {
             "relative_buckets": options.relative_attention_num_buckets,

@@ -19,8 +19,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from megatron.architectures.protocol import RowRules  # noqa: E402
 from megatron.architectures.registry import ARCHITECTURES  # noqa: E402
+from megatron.architectures.row_rules import RowRules  # noqa: E402
 from megatron.attention.registry import choose_backend  # noqa: E402
 from megatron.checkpoint.contents import Contents, Progress  # noqa: E402
 from megatron.checkpoint.load import load_newest  # noqa: E402

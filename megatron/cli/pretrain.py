@@ -1,0 +1,72 @@
+"""`torchrun pretrain_*.py`: from a command line to a trained model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from megatron.architectures.legal_pairs import legal_objectives
+from megatron.basics.errors import exit_on_user_error
+from megatron.basics.lock_file import lock_folder
+from megatron.cli.run_config import RunConfig, parse_pretrain
+
+if TYPE_CHECKING:
+    from megatron.cli.resume import Origin
+    from megatron.device.device import Device
+    from megatron.layout.grid import Grid
+    from megatron.tokenization.tokenizer import Tokenizer
+
+
+def main(architecture: str, objective: str) -> None:
+    """Pretrain one architecture; `objective` is the default of --objective. Exits with the code of the run."""
+    exit_on_user_error(lambda: pretrain(sys.argv[1:], architecture, objective))
+
+
+def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
+    """Parse, check, build, train. Every wrong setting is answered before torch is imported."""
+    config = parse_pretrain(
+        argv,
+        architecture=architecture,
+        default_objective=objective,
+        legal_objectives=legal_objectives(architecture),
+    )
+    warnings.filterwarnings("ignore", module=r"megatron\.core|torch\.")
+    logging.getLogger("megatron.core").setLevel(logging.ERROR)
+    from megatron.cli.resume import check_origin, find_origin
+    from megatron.device.device import choose_device, require_supported_versions
+    from megatron.tokenization.tokenizer import load_tokenizer
+
+    require_supported_versions()
+    tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model)
+    origin = find_origin(config)
+    if origin is not None:
+        check_origin(origin, config, tokenizer)
+    device = choose_device(config.layout.device)
+    from megatron.layout import grid as grids
+
+    grid = grids.initialise(config.layout, device)
+    try:
+        return _train(config, tokenizer, origin, device, grid)
+    finally:
+        grids.shut_down()
+
+
+def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid) -> int:
+    from megatron.checkpoint import folders
+    from megatron.cli.training import build_training
+
+    if not grid.is_main:
+        logging.disable(logging.WARNING)
+    lock = None
+    if grid.is_main and config.checkpoint.save:
+        lock = lock_folder(Path(config.checkpoint.save))
+        folders.remove_unfinished(Path(config.checkpoint.save))
+    try:
+        return build_training(config, tokenizer, origin, device, grid).run()
+    finally:
+        if lock is not None:
+            lock.close()

@@ -1,0 +1,123 @@
+"""What a run says of itself: run.json, its lineage, and what may change between two starts of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from megatron.basics.atomic_files import write_json
+from megatron.basics.errors import UserError
+from megatron.checkpoint.contents import Contents, Progress
+from megatron.cli.run_config import RunConfig
+from megatron.tokenization.tokenizer import Tokenizer
+
+RUN_RECORD_NAME = "run.json"
+PACKAGES = ("torch", "megatron-core", "numpy", "safetensors", "sentencepiece", "transformers")
+# Model settings that change how a step is computed and not what is computed from which weights.
+FREE_MODEL_SETTINGS = ("hidden_dropout", "attention_dropout", "attention_backend", "init_method_std")
+
+
+def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a checkpoint says of the tokenizer."""
+    return {
+        "type": tokenizer.tokenizer_type,
+        "model": str(Path(tokenizer.source).resolve()),
+        "fingerprint": tokenizer.fingerprint,
+        "vocabulary_size": tokenizer.vocabulary_size,
+    }
+
+
+def lineage_after(earlier: list[dict[str, Any]], config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
+    """What the weights were trained on: the stages before this run, then this run so far."""
+    stage = {
+        "architecture": config.architecture,
+        "objective": config.objective,
+        "tokens": progress.consumed_tokens,
+        "loss_tokens": progress.loss_tokens,
+    }
+    return [*earlier, stage]
+
+
+def write_run_record(folder: Path, config: RunConfig, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
+    """RUN/run.json: options, versions, tokenizer, figures of the model, and every start so far."""
+    path = folder / RUN_RECORD_NAME
+    starts: list[dict[str, Any]] = []
+    if path.is_file():
+        try:
+            starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}); move it away and start again.") from error
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "versions": versions,
+        **facts,
+    }
+    write_json(
+        path, {"options": config.as_dict(), "tokenizer": tokenizer_record(tokenizer), "starts": [*starts, start]}
+    )
+
+
+def require_same_model(contents: Contents, config: RunConfig, tokenizer: Tokenizer, where: Path) -> None:
+    """Refuse weights of another model or vocabulary, with every difference, before anything is allocated."""
+    faults = [*_differences("model", contents, config, FREE_MODEL_SETTINGS, where)]
+    if contents.tokenizer["vocabulary_size"] != tokenizer.vocabulary_size:
+        faults.append(
+            f"{where} has a vocabulary of {contents.tokenizer['vocabulary_size']}, --tokenizer-model "
+            f"{tokenizer.source} one of {tokenizer.vocabulary_size}; pass the run's own tokenizer."
+        )
+    if faults:
+        raise UserError(*faults)
+
+
+def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer, where: Path) -> None:
+    """Refuse to go on with a run under settings that would make it another run.
+
+    Layout, batch sizes, schedule, precision, dropout, paths and logging may change; architecture, objective, seed,
+    row length, document rules and tokenizer may not (use --finetune to start a new run from the weights).
+    """
+    require_same_model(contents, config, tokenizer, where)
+    run = contents.run
+    own = config.as_dict()
+    faults = []
+    for section, name in (
+        (None, "architecture"),
+        (None, "objective"),
+        ("batch", "seed"),
+        ("data", "seq_length"),
+        ("data", "reset_attention_mask"),
+        ("data", "reset_position_ids"),
+        ("data", "eod_mask_loss"),
+    ):
+        there = run[section][name] if section else run[name]
+        here = own[section][name] if section else own[name]
+        if there != here:
+            faults.append(_difference(name, here, there, where))
+    if contents.tokenizer["fingerprint"] != tokenizer.fingerprint:
+        faults.append(
+            f"--tokenizer-model {tokenizer.source} is not the one that {where} was trained with "
+            f"({contents.tokenizer['model']}); pass that one, or add --finetune."
+        )
+    if faults:
+        raise UserError(*faults)
+
+
+def _differences(
+    section: str, contents: Contents, config: RunConfig, free: tuple[str, ...], where: Path
+) -> Iterator[str]:
+    own = config.as_dict()[section]
+    for name, there in contents.run[section].items():
+        if name not in free and own.get(name) != there:
+            yield _difference(name, own.get(name), there, where)
+
+
+def _difference(name: str, here: Any, there: Any, where: Path) -> str:
+    return f"--{name.replace('_', '-')} is {here} here and {there} in {where}; pass {there}, or choose another folder."

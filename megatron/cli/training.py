@@ -1,0 +1,165 @@
+"""One Training from a RunConfig: model, data, starting point, hooks and loop."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch.distributed as dist
+from tqdm import tqdm
+
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.attention.registry import AttentionBackend
+from megatron.basics.errors import UserError
+from megatron.checkpoint.contents import Contents, Progress
+from megatron.checkpoint.state import scalar_optimizer_state
+from megatron.cli.resume import Origin, StartingPoint, start_from
+from megatron.cli.run_config import RunConfig
+from megatron.cli.run_record import lineage_after, tokenizer_record, write_run_record
+from megatron.cli.wire import attention_backend, build_loaders, model_recipe
+from megatron.device.device import Device
+from megatron.layout.grid import Grid
+from megatron.loop.batch_ramp import BatchRamp
+from megatron.loop.hooks.protocol import RunFacts
+from megatron.loop.hooks.registry import HookSetup, build_hooks
+from megatron.loop.loop import Training
+from megatron.loop.saving import Saver
+from megatron.loop.setup import TrainableModel, build_chunks, compute_dtype, make_trainable
+from megatron.loop.step import LossRule
+from megatron.loop.stop_signal import StopSignal
+from megatron.loop.throughput import Throughput, decoder_flops_per_token, decoder_parameters, peak_tflops_of
+from megatron.objectives.registry import OBJECTIVES
+from megatron.tokenization.tokenizer import Tokenizer
+
+
+def build_training(
+    config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid
+) -> Training:
+    """Everything that trains, with the weights loaded. A collective."""
+    say = speaker(grid)
+    stop_signal = StopSignal()
+    stop_signal.install()
+    architecture, objective = ARCHITECTURES[config.architecture](), OBJECTIVES[config.objective]()
+    loaders = build_loaders(config, objective, architecture, tokenizer, grid, device)
+    backend, attend = attention_backend(config, device)
+    model = build_model(config, tokenizer, grid, device, attend)
+    start = start_from(origin, model, grid, say)
+    padded_vocabulary_size = config.model.padded_vocabulary_size(tokenizer.vocabulary_size)
+    parameters = decoder_parameters(
+        config.model,
+        padded_vocabulary_size=padded_vocabulary_size,
+        max_positions=config.model.max_position_embeddings or config.data.seq_length,
+    )
+    flops_per_token = decoder_flops_per_token(
+        config.model, padded_vocabulary_size=padded_vocabulary_size, seq_length=config.data.seq_length
+    )
+    peak_tflops = config.logging.peak_tflops or peak_tflops_of(device.name)
+    facts = RunFacts(
+        run_folder=Path(config.checkpoint.save) if config.checkpoint.save else None,
+        is_main=grid.is_main,
+        start_iteration=start.progress.iteration,
+        train_iters=config.batch.train_iters,
+        description=(
+            f"{config.architecture}:{config.objective}, {parameters.total:,} parameters, {grid.describe()} on "
+            f"{device.name}, {str(compute_dtype(config.optimizer)).removeprefix('torch.')}, attention {backend}"
+        ),
+    )
+    if facts.run_folder and grid.is_main:
+        figures = {
+            "iteration": start.progress.iteration,
+            "layout": grid.describe(),
+            "device": device.name,
+            "parameters": parameters.total,
+            "non_embedding_parameters": parameters.non_embedding,
+            "flops_per_token": flops_per_token,
+        }
+        write_run_record(facts.run_folder, config, tokenizer, figures)
+    hooks = build_hooks(HookSetup(logging=config.logging, run_folder=facts.run_folder, settings=config.as_dict()))
+    for hook in hooks:
+        hook.on_start(facts)
+    return Training(
+        model=model,
+        rule=LossRule(
+            architecture=architecture,
+            vocabulary_size=tokenizer.vocabulary_size,
+            z_loss_coeff=config.optimizer.z_loss_coeff,
+        ),
+        grid=grid,
+        device=device,
+        train_source=loaders["train"],
+        valid_source=loaders.get("valid"),
+        ramp=BatchRamp(config.batch, grid.data_size),
+        throughput=Throughput(flops_per_token, peak_tflops),
+        optimizer=config.optimizer,
+        logging=config.logging,
+        checkpoint=config.checkpoint,
+        train_iters=config.batch.train_iters,
+        seq_length=config.data.seq_length,
+        seed=config.batch.seed,
+        hooks=hooks,
+        saver=_saver(config, model, grid, say),
+        contents_at=_contents(config, tokenizer, model, start),
+        stop_signal=stop_signal,
+        progress=start.progress,
+        say=say,
+    )
+
+
+def speaker(grid: Grid) -> Callable[[str], None]:
+    """Prints lines on rank 0, past a progress bar where there is one; the other ranks are silent."""
+
+    def say(line: str) -> None:
+        if grid.is_main:
+            tqdm.write(line, file=sys.stderr)
+
+    return say
+
+
+def build_model(
+    config: RunConfig, tokenizer: Tokenizer, grid: Grid, device: Device, attend: AttentionBackend
+) -> TrainableModel:
+    """The model of this rank with initial weights, gradient buffers and optimizer."""
+    recipe = model_recipe(config, tokenizer.vocabulary_size)
+    dtype = compute_dtype(config.optimizer)
+    core_config, chunks = build_chunks(recipe, config.layout, grid, device, dtype, attend)
+    return make_trainable(core_config, chunks, config.layout, config.optimizer)
+
+
+def _saver(config: RunConfig, model: TrainableModel, grid: Grid, say: Callable[[str], None]) -> Saver | None:
+    if not config.checkpoint.save:
+        return None
+    run_folder = Path(config.checkpoint.save)
+    _require_space(run_folder, model, grid)
+    return Saver(config.checkpoint, run_folder, model, grid, say)
+
+
+def _require_space(run_folder: Path, model: TrainableModel, grid: Grid) -> None:
+    """Refuse to begin a run whose first checkpoint cannot fit: weights, and three float32 for each of them."""
+    own = sum(p.numel() * (p.element_size() + 12) for chunk in model.chunks for p in chunk.parameters())
+    sizes = [0] * grid.world_size
+    dist.all_gather_object(sizes, own if grid.data_rank == 0 else 0)
+    needed = sum(sizes)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(run_folder).free
+    if free < needed:
+        raise UserError(
+            f"--save {run_folder}: a checkpoint needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; free "
+            "some space or choose another disk."
+        )
+
+
+def _contents(
+    config: RunConfig, tokenizer: Tokenizer, model: TrainableModel, start: StartingPoint
+) -> Callable[[Progress], Contents]:
+    def contents_at(progress: Progress) -> Contents:
+        return Contents(
+            progress=progress,
+            run=config.as_dict(),
+            tokenizer=tokenizer_record(tokenizer),
+            lineage=lineage_after(start.earlier_lineage, config, progress),
+            optimizer=scalar_optimizer_state(model.inner_optimizer),
+        )
+
+    return contents_at

@@ -71,7 +71,7 @@ def write_shard(shard: StagedShard, folder: Path, file: str) -> tuple[dict[str, 
 
 def checksum(data: Tensor) -> int:
     """CRC-32 of the bytes of a contiguous host tensor."""
-    return zlib.crc32(memoryview(data.reshape(-1).view(torch.uint8).numpy()))
+    return zlib.crc32(data.reshape(-1).view(torch.uint8).numpy().data)
 
 
 class ShardReader:

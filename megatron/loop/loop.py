@@ -156,8 +156,9 @@ class Training:
         )
         if self.progress.nonfinite_in_a_row >= self.logging.max_nonfinite_steps:
             raise RunFault(
-                f"{self.progress.nonfinite_in_a_row} steps in a row were not finite, last {result.nonfinite} at iteration "
-                f"{self.progress.iteration}; resume from the last checkpoint with a lower --lr, --clip-grad or with --bf16."
+                f"{self.progress.nonfinite_in_a_row} steps in a row were not finite, last {result.nonfinite} at "
+                f"iteration {self.progress.iteration}; resume from the last checkpoint with a lower --lr or --clip-grad, "
+                "or with --bf16."
             )
 
     def _validate(self) -> None:

@@ -1,0 +1,107 @@
+"""Memory estimates against the tables of the papers that they come from."""
+
+import pytest
+
+from megatron.layout.options import LayoutOptions
+from megatron.loop.memory_estimate import TrainingSize, estimate_memory, layer_activations, parameters_of_rank
+from megatron.loop.options import BatchOptions, OptimizerOptions
+from megatron.loop.throughput import decoder_parameters
+from megatron.modeling.options import ModelOptions
+
+S, B, H, A, L, V = 2048, 4, 6144, 64, 48, 51200  # the 22B model of Korthikanti et al. 2022, table 3
+
+
+def size_of(world_size=8, model=(), layout=(), batch=(), optimizer=()):
+    return TrainingSize(
+        model=ModelOptions(
+            **{
+                "num_layers": L,
+                "hidden_size": H,
+                "num_attention_heads": A,
+                "hidden_dropout": 0.1,
+                "attention_dropout": 0.1,
+                "attention_backend": "fused_softmax",
+                **dict(model),
+            }
+        ),
+        layout=LayoutOptions(**{"tensor_model_parallel_size": 8, **dict(layout)}),
+        batch=BatchOptions(**{"micro_batch_size": B, **dict(batch)}),
+        optimizer=OptimizerOptions(**{"bf16": True, **dict(optimizer)}),
+        seq_length=S,
+        vocabulary_size=V,
+        world_size=world_size,
+    )
+
+
+def test_layers_keep_what_table_2_says():
+    whole = {"tensor_model_parallel_size": 1}
+    assert layer_activations(size_of(layout=whole)) == pytest.approx(S * B * H * (34 + 5 * A * S / H))
+    assert layer_activations(size_of()) == pytest.approx(S * B * H * (10 + 24 / 8 + 5 * A * S / (H * 8)))
+    parallel = size_of(layout={"sequence_parallel": True})
+    assert layer_activations(parallel) == pytest.approx(S * B * H / 8 * (34 + 5 * A * S / H))
+    selective = {"sequence_parallel": True, "recompute_granularity": "selective"}
+    assert layer_activations(size_of(layout=selective)) == S * B * H / 8 * 34
+
+
+def test_full_recompute_keeps_layer_inputs_and_one_layer():
+    layout = {"sequence_parallel": True, "recompute_granularity": "full"}
+    difference = (
+        estimate_memory(size_of(layout=layout)).activations
+        - estimate_memory(size_of(layout=layout, model={"num_layers": L - 1})).activations
+    )
+    assert difference == 2 * S * B * H / 8  # table 2, last row: 2 s b h, here without the sequence-parallel gather
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"untie_embeddings_and_output_weights": True, "activation": "swiglu", "normalization": "RMSNorm"},
+        {"disable_bias_linear": True, "position_embedding_type": "rope", "num_query_groups": 8, "qk_layernorm": True},
+        {"position_embedding_type": "relative", "add_qkv_bias": True, "disable_bias_linear": True},
+    ],
+)
+def test_one_device_holds_every_parameter(model):
+    size = size_of(world_size=1, model=model, layout={"tensor_model_parallel_size": 1})
+    expected = decoder_parameters(size.model, padded_vocabulary_size=V, max_positions=S)
+    assert parameters_of_rank(size, 0) == expected.total
+
+
+def test_pipeline_ranks_hold_every_parameter_once_and_a_tied_head_twice():
+    size = size_of(layout={"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 4})
+    expected = decoder_parameters(size.model, padded_vocabulary_size=V, max_positions=S)
+    assert sum(parameters_of_rank(size, rank) for rank in range(4)) == expected.total + V * H
+
+
+def test_bytes_for_each_parameter():
+    size = size_of(world_size=16)
+    weights = parameters_of_rank(size, 0)
+    estimate = estimate_memory(size)
+    assert (estimate.weights, estimate.gradients, estimate.optimizer) == (2 * weights, 4 * weights, 12 * weights // 2)
+    single = estimate_memory(size_of(world_size=16, optimizer={"bf16": False}))
+    assert (single.weights, single.optimizer) == (4 * weights, 8 * weights // 2)
+
+
+def test_interleaving_costs_what_the_paper_says():
+    """1 + (p - 1) / (p m) times the activations of the first stage (Korthikanti et al. 2022, section 4.2.3)."""
+    many = {"global_batch_size": 64 * B}
+    layout = {"pipeline_model_parallel_size": 4, "tensor_model_parallel_size": 1}
+    model = {"hidden_dropout": 0.0}
+    plain = size_of(world_size=4, model=model, layout=layout, batch=many)
+    chunked = size_of(
+        world_size=4, model=model, layout={**layout, "num_virtual_stages_per_pipeline_rank": 3}, batch=many
+    )
+    per_layer = layer_activations(plain)
+    assert estimate_memory(plain).activations == L * per_layer
+    assert estimate_memory(chunked).activations == L * (1 + 3 / (4 * 3)) * per_layer
+
+
+def test_few_microbatches_fill_no_pipeline():
+    layout = {"pipeline_model_parallel_size": 8, "tensor_model_parallel_size": 1}
+    assert estimate_memory(size_of(layout=layout)).activations < L * layer_activations(size_of(layout=layout))
+
+
+def test_library_kernels_keep_no_scores():
+    on_gpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cuda"})
+    on_cpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cpu"})
+    assert layer_activations(on_cpu) - layer_activations(on_gpu) == 5 * A * S * S * B / 8

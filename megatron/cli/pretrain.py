@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,18 +35,17 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
         default_objective=objective,
         legal_objectives=legal_objectives(architecture),
     )
-    warnings.filterwarnings("ignore", module=r"megatron\.core|torch\.")
-    logging.getLogger("megatron.core").setLevel(logging.ERROR)
+    _quiet_libraries()
     from megatron.cli.resume import check_origin, find_origin
     from megatron.device.device import choose_device, require_supported_versions
     from megatron.tokenization.tokenizer import load_tokenizer
 
     require_supported_versions()
+    device = choose_device(config.layout.device)
     tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model)
     origin = find_origin(config)
     if origin is not None:
         check_origin(origin, config, tokenizer)
-    device = choose_device(config.layout.device)
     from megatron.layout import grid as grids
 
     grid = grids.initialise(config.layout, device)
@@ -59,8 +59,6 @@ def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, devic
     from megatron.checkpoint import folders
     from megatron.cli.training import build_training
 
-    if not grid.is_main:
-        logging.disable(logging.WARNING)
     lock = None
     if grid.is_main and config.checkpoint.save:
         lock = lock_folder(Path(config.checkpoint.save))
@@ -70,3 +68,12 @@ def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, devic
     finally:
         if lock is not None:
             lock.close()
+
+
+def _quiet_libraries() -> None:
+    """Our own remarks at start-up reach the log of rank 0; libraries are heard when they fail."""
+    warnings.filterwarnings("ignore", module=r"megatron\.core|torch\.")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("megatron.core").setLevel(logging.ERROR)
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("megatron").setLevel(logging.INFO if is_main else logging.ERROR)

@@ -33,6 +33,9 @@ class BatchSource(Protocol):
     def microbatches(self, consumed_samples: int, num_microbatches: int) -> Iterator[Batch]:
         """The micro-batches of this rank for the step that begins after `consumed_samples` samples of the run."""
 
+    def close(self) -> None:
+        """End the threads that prepare them."""
+
 
 @dataclass(kw_only=True)
 class Training:
@@ -63,6 +66,9 @@ class Training:
         """Train from `progress` to the last iteration; the exit code of the command."""
         self._started = time.monotonic()
         exit_code = EXIT_DONE
+        if self.progress.iteration >= self.train_iters:
+            self.say(f"nothing to do: {self.progress.iteration} of --train-iters {self.train_iters} steps are done")
+            return exit_code
         try:
             while self.progress.iteration < self.train_iters:
                 votes = self._step()
@@ -78,6 +84,8 @@ class Training:
         finally:
             for hook in self.hooks:
                 hook.on_end()
+            for source in filter(None, (self.train_source, self.valid_source)):
+                source.close()
         return exit_code
 
     def _step(self) -> list[bool]:
@@ -157,8 +165,8 @@ class Training:
         if self.progress.nonfinite_in_a_row >= self.logging.max_nonfinite_steps:
             raise RunFault(
                 f"{self.progress.nonfinite_in_a_row} steps in a row were not finite, last {result.nonfinite} at "
-                f"iteration {self.progress.iteration}; resume from the last checkpoint with a lower --lr or --clip-grad, "
-                "or with --bf16."
+                f"iteration {self.progress.iteration}; resume from the last checkpoint with a lower --lr or "
+                "--clip-grad, or with --bf16."
             )
 
     def _validate(self) -> None:

@@ -19,7 +19,12 @@ class Saver:
     """Writes checkpoints of one run folder; at most one is on its way at any time."""
 
     def __init__(
-        self, options: CheckpointOptions, run_folder: Path, model: TrainableModel, grid: Grid, say: Callable[[str], None]
+        self,
+        options: CheckpointOptions,
+        run_folder: Path,
+        model: TrainableModel,
+        grid: Grid,
+        say: Callable[[str], None],
     ) -> None:
         self.options, self.run_folder, self.model, self.grid, self.say = options, run_folder, model, grid, say
         self.saved_iteration: int | None = None

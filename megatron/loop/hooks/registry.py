@@ -18,6 +18,7 @@ HOOKS = Registry(
         "metrics_file": "megatron.loop.hooks.metrics_file:MetricsFileHook",
         "tensorboard": "megatron.loop.hooks.tensorboard:TensorBoardHook",
         "wandb": "megatron.loop.hooks.wandb:WandbHook",
+        "profile": "megatron.loop.hooks.profile:ProfileHook",
     },
 )
 

@@ -39,46 +39,41 @@ def checkpoints_of(run_folder: Path) -> list[tuple[int, Path]]:
 
 
 def publish(run_folder: Path, iteration: int) -> Path:
-    """Give a finished checkpoint its name, durably. One of the same iteration that was there before is replaced."""
+    """Give a finished checkpoint its name, durably.
+
+    One of the same iteration that was there before goes: a run comes to an iteration twice only when it had to fall
+    back to an older checkpoint, because that one was damaged.
+    """
     source, target = unfinished_folder(run_folder, iteration), checkpoint_folder(run_folder, iteration)
     sync_folder(source)
-    replaced = run_folder / f".iter_{iteration:07d}.replaced"
     if target.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        target.rename(replaced)
+        remove_checkpoint(target)
     source.rename(target)
     sync_folder(run_folder)
-    shutil.rmtree(replaced, ignore_errors=True)
     with atomic_writer(run_folder / LATEST_NAME, "w") as file:
         file.write(f"{iteration}\n")
     return target
 
 
 def remove_unfinished(run_folder: Path) -> None:
-    """Remove what a killed process left; a checkpoint whose replacement never came gets its name back."""
-    if not run_folder.is_dir():
-        return
-    for path in run_folder.glob(".iter_*.replaced"):
-        original = run_folder / path.name.removeprefix(".").removesuffix(".replaced")
-        if original.exists():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.rename(original)
+    """Remove what a killed process left."""
     for path in run_folder.glob(".iter_*.unfinished"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_surplus(run_folder: Path, keep_last: int | None, keep_every: int | None) -> list[int]:
-    """Delete all but the newest `keep_last` checkpoints and those at multiples of `keep_every`; the deleted ones.
-
-    A folder loses its manifest first, so a reader or a crash never meets half a checkpoint that looks whole.
-    """
+    """Delete all but the newest `keep_last` checkpoints and those at multiples of `keep_every`; the deleted ones."""
     removed = []
     for iteration, folder in _surplus(checkpoints_of(run_folder), keep_last, keep_every):
-        (folder / MANIFEST_NAME).unlink()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_checkpoint(folder)
         removed.append(iteration)
     return removed
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete a checkpoint, manifest first: neither a reader nor a crash meets half of one that looks whole."""
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _surplus(

@@ -43,6 +43,7 @@ class HuggingFaceTokenizer(Tokenizer):
     """
 
     tokenizer_type = "HuggingFaceTokenizer"
+    guarded = True  # a unigram model has the names of special tokens among its pieces
 
     def __init__(self, source: str) -> None:
         folder = Path(source)
@@ -54,7 +55,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._tokenizer, self.fingerprint = _load(folder)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._tokenizer.encode_special_tokens = True  # "</s>" in a document is four characters, not an end
+        self._tokenizer.encode_special_tokens = True  # means: no search for the names of special tokens in text
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values()) + 1
         self.special = self._find_special_tokens(_special_names(folder))

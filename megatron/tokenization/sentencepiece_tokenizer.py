@@ -37,15 +37,18 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise UserError(
-                f"--tokenizer-model {source} is not a SentencePiece model; give the .model file of train_tokenizer, or "
-                "add --tokenizer-type HuggingFaceTokenizer for a folder."
-            ) from error
+            raise UserError(_no_model(source)) from error
+        if not content:  # the library takes an empty file for a model without pieces
+            raise UserError(_no_model(source))
         self.source = str(source)
         self.fingerprint = hashlib.sha256(content).hexdigest()
         self.vocabulary_size = self._processor.get_piece_size()
         self.special = self._find_special_tokens()
         self.special.check(self.vocabulary_size, self.source)
+        # Models made elsewhere may have them as user-defined symbols, which are looked for in the text.
+        self.guarded = not all(
+            self._processor.is_control(token) or self._processor.is_unknown(token) for token in self.special.ids()
+        )
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """See Tokenizer."""
@@ -90,6 +93,13 @@ class SentencePieceTokenizer(Tokenizer):
     def _id_of(self, name: str) -> int | None:
         token = int(self._processor.piece_to_id(name))
         return None if token == self._processor.unk_id() else token
+
+
+def _no_model(source: str) -> str:
+    return (
+        f"--tokenizer-model {source} is not a SentencePiece model; give the .model file of train_tokenizer, or add "
+        "--tokenizer-type HuggingFaceTokenizer for a folder."
+    )
 
 
 def _read_model(path: Path) -> bytes:

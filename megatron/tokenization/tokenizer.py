@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from megatron.tokenization.special_tokens import SpecialTokens
 
 # Both libraries need some hundred bytes a character while they encode; parts keep a document of 100 MB within bounds.
 PART_CHARACTERS = 500_000
-ANCHOR = "\n"
+ANCHORS = ("\n", ".", "(")  # some normalisers drop a line break, some pieces join a full stop with what follows
 
 TOKENIZERS = Registry(
     "--tokenizer-type",
@@ -40,6 +42,7 @@ class Tokenizer(ABC):
     fingerprint: str
     vocabulary_size: int
     special: SpecialTokens
+    guarded: bool  # the library itself may find special tokens in text
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -55,7 +58,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode_whole(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        """Ids of each text in one thread, without special tokens."""
+        """Ids of each text in one thread, as the library makes them."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text. Raises UnicodeEncodeError for lone surrogates, which are no text."""
@@ -64,12 +67,17 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: list[str]) -> list[NDArray[np.int32]]:
         """Ids of several texts, int32 [n] each, in the thread that calls; much faster than one by one.
 
-        A text of more than PART_CHARACTERS is encoded in parts that are cut before a space. Vocabularies whose pieces
-        do not reach across a space (those of `train_tokenizer`, GPT-2, T5, BERT) give the same ids as in one go.
+        A text of more than PART_CHARACTERS is encoded in parts that are cut before a space. Where no piece reaches
+        across a space (our vocabularies, GPT-2, T5, BERT) the ids are those of the whole, but that a unigram model may
+        choose differently between segmentations whose scores are equal up to rounding.
         """
         if all(len(text) <= PART_CHARACTERS for text in texts):
-            return self._encode_whole(texts)
-        return [self._encode_in_parts(text) for text in texts]
+            encoded = self._encode_whole(texts)
+        else:
+            encoded = [self._encode_parts(cut_before_spaces(text, PART_CHARACTERS)) for text in texts]
+        if self.guarded:
+            encoded = [self._without_special(text, ids) for text, ids in zip(texts, encoded, strict=True)]
+        return encoded
 
     @property
     def eod_id(self) -> int:
@@ -91,18 +99,39 @@ class Tokenizer(ABC):
         """The k-th stands for the k-th gap; empty in vocabularies without sentinels."""
         return self.special.sentinels
 
-    def _encode_in_parts(self, text: str) -> NDArray[np.int32]:
-        anchor = self._encode_whole([ANCHOR])[0]
+    def _without_special(self, text: str, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`ids` of `text`, made again where special tokens are among them."""
+        found = self._special_in(ids)
+        if not len(found):
+            return ids
+        names = "|".join(re.escape(self.piece(token)) for token in found)
+        starts = [
+            match.start() + 1 for match in re.finditer(names, text)
+        ]  # a cut behind its first letter breaks a name
+        bounds = [0, *starts, len(text)]
+        ids = self._encode_parts(text[begin:end] for begin, end in itertools.pairwise(bounds))
+        # A normaliser can make a name of other characters, which no cut reaches.
+        left = self._special_in(ids)
+        return ids[~np.isin(ids, left)] if len(left) else ids
+
+    def _special_in(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        special = np.array(sorted({*self.special.ids()} - {self.special.unknown}), dtype=np.int32)
+        return np.intersect1d(ids, special)
+
+    def _encode_parts(self, parts: Iterable[str]) -> NDArray[np.int32]:
+        """Ids of a text that is cut into parts."""
         encoded: list[NDArray[np.int32]] = []
-        for part in cut_before_spaces(text, PART_CHARACTERS):
-            if not encoded:
-                encoded += self._encode_whole([part])
-                continue
-            # Most tokenizers put a space before a text. Behind a line break the part is no beginning and gets none.
-            (ids,) = self._encode_whole([ANCHOR + part])
-            behind_anchor = np.array_equal(ids[: len(anchor)], anchor)
-            encoded.append(ids[len(anchor) :] if behind_anchor else self._encode_whole([part])[0])
+        for part in parts:
+            encoded.append(self._encode_continuation(part) if encoded else self._encode_whole([part])[0])
         return np.concatenate(encoded)
+
+    def _encode_continuation(self, part: str) -> NDArray[np.int32]:
+        """Ids of a text that goes on. Most tokenizers would put a space before a text; behind an anchor it gets none."""
+        for anchor in ANCHORS:
+            before, joined = self._encode_whole([anchor, anchor + part])
+            if len(before) and np.array_equal(joined[: len(before)], before):
+                return joined[len(before) :]
+        return self._encode_whole([part])[0]
 
 
 def cut_before_spaces(text: str, length: int) -> Iterator[str]:

@@ -14,11 +14,12 @@ from megatron.tokenization.tokenizer import Tokenizer
 class WordStarts:
     """Finds the tokens that open a word, for any vocabulary.
 
-    A word begins at a piece that carries its space (`▁the`, `Ġthe`, BERT's pieces without `##`), behind a piece that
-    ends in white space (a line break has no other mark), and at and behind every special token.
+    A word begins at a piece that carries its space (`▁the`, `Ġthe`, BERT's pieces without `##`), behind a line break or
+    tab, which leave no mark in the next piece, and at and behind every special token. A space that is a piece by itself
+    belongs to the word that follows.
 
     opens: bool [v], pieces that begin with white space, and special tokens. ends_word: bool [v], pieces that end in
-    white space, and special tokens.
+    white space other than a space, and special tokens.
     """
 
     opens: NDArray[np.bool_]
@@ -30,7 +31,7 @@ class WordStarts:
         surfaces = tokenizer.surfaces()
         return cls(
             opens=np.array([text is None or text[:1].isspace() for text in surfaces], dtype=np.bool_),
-            ends_word=np.array([text is None or text[-1:].isspace() for text in surfaces], dtype=np.bool_),
+            ends_word=np.array([text is None or text.rstrip(" ")[-1:].isspace() for text in surfaces], dtype=np.bool_),
         )
 
     def __call__(self, tokens: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.tokenization.special_tokens import SpecialTokens, find_sentinels
+
+
+def test_sentinels_end_at_the_first_gap() -> None:
+    vocabulary = {"<extra_id_0>": 9, "<extra_id_1>": 8, "<extra_id_3>": 6}
+    assert find_sentinels(vocabulary.get) == (9, 8)
+
+
+def test_id_outside_of_the_vocabulary_is_refused() -> None:
+    with pytest.raises(UserError, match=r"m\.model names special token 10, but its vocabulary ends at 9"):
+        SpecialTokens(end=1, mask=10).check(10, "m.model")
+
+
+def test_shared_sentinel_is_refused() -> None:
+    with pytest.raises(UserError, match="same id"):
+        SpecialTokens(end=1, sentinels=(5, 5)).check(10, "m.model")
+
+
+def test_one_id_may_end_and_pad() -> None:
+    SpecialTokens(end=1, pad=1, separator=1).check(10, "m.model")

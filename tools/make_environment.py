@@ -65,7 +65,7 @@ def update() -> None:
         install_packages()
         record({"place": wanted["place"], "packages": wanted["packages"]})
         UNFINISHED.unlink()
-    build_native_ops()
+    run([str(PYTHON), "setup.py", "--quiet", "build_ext", "--inplace"], "csrc/ could not be built (see above)")
     record({**wanted, "has_library": LIBRARY.exists()})
     say(f"ready in .venv ({time.monotonic() - started:.0f} s)")
 
@@ -79,12 +79,8 @@ def install_packages() -> None:
     run([*pip, "-r", "requirements-dev.txt", "-c", "constraints.txt"], f"the packages could not be installed: {advice}")
     # compat: a plain path entry. The default maps each sub-package by name and would not see a new one.
     editable = ["--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", "."]
-    run([*pip, *editable], f"this checkout could not be installed: {advice}")
-
-
-def build_native_ops() -> None:
-    """csrc/, by setup.py, which says in one line when it cannot."""
-    run([str(PYTHON), "setup.py", "--quiet", "build_ext", "--inplace"], "csrc/ could not be built (see above)")
+    # pip would hide what the native build says; it is a step of its own.
+    run([*pip, *editable], f"this checkout could not be installed: {advice}", TRIARCH_NO_NATIVE="1")
 
 
 def record(done: dict[str, str | bool]) -> None:
@@ -111,10 +107,10 @@ def digest(files: Iterable[Path], *more: str) -> str:
     return total.hexdigest()
 
 
-def run(command: list[str], failure: str) -> None:
-    """Run one step in the checkout. Raises StepFailed with `failure`."""
+def run(command: list[str], failure: str, **variables: str) -> None:
+    """Run one step in the checkout, with some more environment variables. Raises StepFailed with `failure`."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
-    if subprocess.run(command, cwd=ROOT, env=environment).returncode:
+    if subprocess.run(command, cwd=ROOT, env=environment | variables).returncode:
         raise StepFailed(f"{failure}.")
 
 

@@ -85,11 +85,13 @@ def documents(document_starts: Sequence[int] | NDArray[np.integer], length: int)
     0 0 1 0
     0 0 1 1
     """
-    starts = np.unique(np.concatenate([[0], np.asarray(document_starts, np.int64)]))
+    starts = np.asarray(document_starts, np.int32)
     starts = starts[starts < length]
-    lengths = np.diff(np.append(starts, length))
-    own_start = np.repeat(starts, lengths).astype(np.int32)
-    return np.stack([own_start, np.arange(1, length + 1, dtype=np.int32)], axis=1)
+    intervals = np.zeros((length, 2), np.int32)
+    intervals[starts, 0] = starts
+    np.maximum.accumulate(intervals[:, 0], out=intervals[:, 0])
+    intervals[:, 1] = np.arange(1, length + 1, dtype=np.int32)
+    return intervals
 
 
 def dense(intervals: Intervals, num_keys: int) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.architectures.causal_decoder import CausalDecoder
-from megatron.architectures.protocol import RowRules
+from megatron.architectures.row_rules import RowRules
 from megatron.basics.errors import UserError
 from megatron.objectives.full_lm import FullLM
 from megatron.objectives.registry import OBJECTIVES

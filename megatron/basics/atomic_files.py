@@ -51,12 +51,16 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO
 
 
 def raise_for_disk(error: OSError, path: str | os.PathLike[str]) -> None:
-    """Turn a full disk or a forbidden folder into one sentence; re-raise anything else."""
+    """Turn a full disk or a path that cannot be written into one sentence; re-raise anything else."""
     reasons = {
         errno.ENOSPC: "the disk is full; free some space and start again",
         errno.EDQUOT: "the disk quota is used up; free some space and start again",
         errno.EACCES: "permission denied; choose a folder that you may write to",
         errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EEXIST: "a part of its path is a file; choose another folder",
+        errno.ENOTDIR: "a part of its path is a file; choose another folder",
+        errno.EISDIR: "a folder has that name; choose another name",
+        errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         errno.EFBIG: "the file is larger than this file system or limit allows; choose another disk",
     }
     if error.errno in reasons:

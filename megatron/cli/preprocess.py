@@ -25,15 +25,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     options: PreprocessOptions = sections["output"]
     tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         summary = preprocess(sections["text_input"], options, tokenizer)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for line in summary.lines():
         print(line)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave through the open files, so that they take their temporary ones along."""
+    print(f"stopped by {signal.Signals(number).name}", file=sys.stderr)
     sys.exit(128 + number)

@@ -126,7 +126,7 @@ class Tokenizer(ABC):
         return np.concatenate(encoded)
 
     def _encode_continuation(self, part: str) -> NDArray[np.int32]:
-        """Ids of a text that goes on. Most tokenizers would put a space before a text; behind an anchor it gets none."""
+        """Ids of a text that goes on: most tokenizers put a space before a text, but not behind an anchor."""
         for anchor in ANCHORS:
             before, joined = self._encode_whole([anchor, anchor + part])
             if len(before) and np.array_equal(joined[: len(before)], before):

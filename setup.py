@@ -96,7 +96,7 @@ def build_library(target: Path) -> None:
     except ImportError:
         raise CannotBuild("torch is not installed here (install it first, then use --no-build-isolation).") from None
 
-    includes = [f"-isystem{path}" for path in include_paths()]
+    includes = [f"-I{path}" for path in include_paths()]
     units = cpu_units(compiler, includes) + cuda_units(torch.version.cuda, includes)
     headers_digest = digest_of([*sorted(CSRC.rglob("*.h")), *sorted(CSRC.rglob("*.cuh"))], torch.__version__)
     folder = ROOT / "build" / "native"

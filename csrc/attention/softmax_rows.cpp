@@ -111,7 +111,11 @@ void forward_rows(const ForwardRows& rows, int64_t begin, int64_t end) {
     const Compute sum = exponentials<T>(scores, bias, static_cast<Compute>(shape.scale), seen, work);
     const Compute share = 1 / sum;
 #pragma omp simd
-    for (int64_t k = seen.begin; k < seen.end; ++k) probs[k] = T::store(work[k] * share);
+    for (int64_t k = seen.begin; k < seen.end; ++k) {
+      const Compute quotient = work[k] * share;
+      // As exact as work / sum, at the price of two multiplications: the rest of the division is divided once more.
+      probs[k] = T::store(quotient + (work[k] - quotient * sum) * share);
+    }
     zero_outside<T>(probs, seen, shape.num_keys);
   }
 }

@@ -67,16 +67,16 @@ class BuildNativeOps(build_ext):
         try:
             build_library(target)
         except CannotBuild as reason:
-            target.unlink(missing_ok=True)  # one built earlier from other sources would be loaded in its place
+            target.unlink(missing_ok=True)  # one built from other sources must not be taken for it
             print(f"native ops: not built: {reason} Plain torch will do the same work, more slowly.", flush=True)
 
     def copy_extensions_to_source(self) -> None:
-        """Copy the library beside the sources, if there is one."""
+        """Put the library beside the sources; where none was built, take away the one of an earlier build."""
         built = Path(self.build_lib) / LIBRARY
-        self.inplace = False
         if built.exists():
             shutil.copy2(built, ROOT / LIBRARY)
-        self.inplace = True
+        else:
+            (ROOT / LIBRARY).unlink(missing_ok=True)
 
     def get_outputs(self) -> list[str]:
         """Only what exists: the build may have been skipped."""

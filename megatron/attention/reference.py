@@ -29,7 +29,7 @@ def attend(
 
     scores = scale * torch.einsum("bhqd,bhkd->bhqk", query.double(), key)
     if distance_bias is not None:
-        distances = torch.arange(num_keys)[None, :] - torch.arange(num_queries)[:, None]
+        distances = torch.arange(num_keys) - torch.arange(num_queries)[:, None]
         scores = scores + distance_bias.double()[:, distances + num_queries - 1]
     visible = visibility.dense
     # Subtracting the largest visible score changes nothing but the range; empty rows subtract zero.

@@ -76,7 +76,10 @@ def install_packages() -> None:
     quiet = [] if sys.stderr.isatty() else ["-qq"]  # errors are still shown
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", *quiet]
     advice = "pip says above why; `make setup` tries again"
-    run([*pip, "-r", "requirements-dev.txt", "-c", "constraints.txt"], f"the packages could not be installed: {advice}")
+    pinned = ["-r", "requirements-dev.txt", "-c", "constraints.txt"]
+    run([*pip, "--no-compile", *pinned], f"the packages could not be installed: {advice}")
+    # pip would compile them on one core. Packages ship templates that are no valid Python: its exit code says nothing.
+    subprocess.run([str(PYTHON), "-m", "compileall", "-qq", "-j0", str(ENVIRONMENT / "lib")])
     # compat: a plain path entry. The default maps each sub-package by name and would not see a new one.
     editable = ["--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", "."]
     # pip would hide what the native build says; it is a step of its own.

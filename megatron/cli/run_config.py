@@ -66,7 +66,7 @@ class RunConfig:
             built[name] = content.get(name)
             if not isinstance(built[name], str):
                 faults.append(f"{source} does not say its {name}; it is not the record of a run.")
-        for name in content.keys() - SECTIONS.keys() - built.keys():
+        for name in sorted(content.keys() - SECTIONS.keys() - built.keys()):
             faults.append(
                 f"{source}: {name} is not known to this version;{nearest(name, SECTIONS) or ' use a newer one.'}"
             )

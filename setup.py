@@ -103,6 +103,8 @@ def build_library(target: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     objects = [unit.object_file(folder, headers_digest) for unit in units]
     stale = [(unit, path) for unit, path in zip(units, objects, strict=True) if not path.exists()]
+    for unit, _ in stale:
+        print(f"native ops: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda work: compile_unit(*work), stale))
     link(compiler, objects, target, Path(torch.__file__).parent / "lib", has_cuda=torch.version.cuda is not None)
@@ -152,7 +154,6 @@ def compile_unit(unit: Unit, target: Path) -> None:
     for outdated in target.parent.glob(f"{unit.name}-{'[0-9a-f]' * 16}.o"):
         outdated.unlink()
     unfinished = target.with_suffix(f".{os.getpid()}.tmp.o")
-    print(f"native ops: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
     run([*unit.command, "-c", str(unit.source), "-o", str(unfinished)])
     unfinished.replace(target)
 

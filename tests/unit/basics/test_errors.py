@@ -1,0 +1,55 @@
+"""How a command ends: one sentence for a person, a documented exit code, and one rank that speaks for all."""
+
+from __future__ import annotations
+
+import pytest
+
+from megatron.basics import errors
+from megatron.basics.errors import RunFault, UserError, exit_on_user_error, nearest, nearest_name
+
+
+def end_of(result: object, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Exit code and standard error of a command that returns or raises `result`."""
+
+    def main() -> object:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    with pytest.raises(SystemExit) as end:
+        exit_on_user_error(main)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_every_fault_is_a_line_and_the_exit_code_says_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_of(UserError("--a is wrong.", "--b too."), capsys) == (2, "error: --a is wrong.\nerror: --b too.\n")
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (75, 75), (RunFault("NaN for ever."), 1)])
+def test_other_ends(result: object, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_of(result, capsys)[0] == code
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_on_user_error(lambda: 1 // 0)
+
+
+def test_other_ranks_let_rank_0_speak_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    assert end_of(UserError("wrong."), capsys) == (2, "error: wrong.\n")
+    assert waits == []
+    monkeypatch.setenv("RANK", "3")
+    assert end_of(UserError("wrong."), capsys) == (2, "error on rank 3: wrong.\n")
+    assert waits == [errors.SECONDS_FOR_RANK_0_TO_SPEAK]
+
+
+def test_hints() -> None:
+    known = ["full_lm", "prefix_lm", "span_corruption"]
+    assert nearest("span_curruption", known) == " did you mean span_corruption?"
+    assert nearest("electra", known) == ""
+    assert nearest_name("prefixlm", known) == "prefix_lm"
+    assert nearest_name("zebra", known) is None

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What:     causal decoder of 13B parameters on one node, TP 4 x PP 2
 # Hardware: 8 NVIDIA GPUs in one node
-# Memory:   about 1.0 GB per GPU (vocabulary of 50,257)
+# Memory:   about 38 GB per GPU (vocabulary of 50,257)
 # Time:     not measured
 #
 # Batch, rate and shape follow table 2.1 of Brown et al. 2020, the length 20 tokens a parameter (Hoffmann et al. 2022).

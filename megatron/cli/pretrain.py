@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +11,7 @@ from megatron.architectures.legal_pairs import legal_objectives
 from megatron.basics.errors import exit_on_user_error
 from megatron.basics.lock_file import lock_folder
 from megatron.cli.run_config import RunConfig, parse_pretrain
+from megatron.cli.start_up import quiet_libraries
 
 if TYPE_CHECKING:
     from megatron.cli.resume import Origin
@@ -35,7 +33,7 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
         default_objective=objective,
         legal_objectives=legal_objectives(architecture),
     )
-    _quiet_libraries()
+    quiet_libraries()
     from megatron.cli.resume import check_origin, find_origin
     from megatron.device.device import choose_device, require_supported_versions
     from megatron.tokenization.tokenizer import load_tokenizer
@@ -68,12 +66,3 @@ def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, devic
     finally:
         if lock is not None:
             lock.close()
-
-
-def _quiet_libraries() -> None:
-    """Our own remarks at start-up reach the log of rank 0; libraries are heard when they fail."""
-    warnings.filterwarnings("ignore", module=r"megatron\.core|torch\.")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("megatron.core").setLevel(logging.ERROR)
-    is_main = os.environ.get("RANK", "0") == "0"
-    logging.getLogger("megatron").setLevel(logging.INFO if is_main else logging.ERROR)

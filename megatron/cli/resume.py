@@ -53,7 +53,7 @@ def find_origin(config: RunConfig) -> Origin | None:
 
 def check_origin(origin: Origin, config: RunConfig, tokenizer: Tokenizer) -> None:
     """Refuse an origin whose record does not fit this run, before anything is allocated."""
-    contents = _newest_readable(origin)
+    contents = newest_contents(origin)
     check = require_same_model if origin.weights_only else require_same_run
     check(contents, config, tokenizer, origin.run_folder)
 
@@ -73,7 +73,8 @@ def start_from(origin: Origin | None, model: TrainableModel, grid: Grid, say: Ca
     return StartingPoint(loaded.contents.progress, loaded.contents.lineage[:-1])
 
 
-def _newest_readable(origin: Origin) -> Contents:
+def newest_contents(origin: Origin) -> Contents:
+    """What the newest checkpoint of an origin says of itself; no tensor is read. Raises UserError."""
     fault: CorruptCheckpoint | None = None
     for iteration, folder in reversed(folders.checkpoints_of(origin.run_folder)):
         if origin.iteration not in (None, iteration):

@@ -1,0 +1,152 @@
+"""The command that lets a trained model write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from megatron.basics.errors import UserError
+from megatron.cli.cross_checks import heads_fit_tensor_parallel, layers_fit_pipeline, world_fits_layout
+from megatron.cli.flags import broken_rules, parse
+from megatron.cli.run_config import RunConfig, world_size_from_environment
+from megatron.cli.start_up import quiet_libraries
+from megatron.evaluation.options import GenerationOptions, TrainedModelOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from megatron.device.device import Device
+    from megatron.layout.grid import Grid
+    from megatron.tokenization.tokenizer import Tokenizer
+
+DESCRIPTION = "Write on from prompts with a trained causal decoder; alone or under torchrun, on any layout."
+SEPARATOR = "-" * 8
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises UserError and RunFault."""
+    sections = parse(
+        sys.argv[1:] if argv is None else argv,
+        {"trained_model": TrainedModelOptions, "generation": GenerationOptions},
+        description=DESCRIPTION,
+        rules=(_prompts_given, _run_folder_exists),
+    )
+    trained: TrainedModelOptions = sections["trained_model"]
+    options: GenerationOptions = sections["generation"]
+    quiet_libraries()
+    from megatron.device.device import choose_device, require_supported_versions
+
+    require_supported_versions()
+    device = choose_device(trained.device)
+    config, tokenizer = _read_record(trained)
+    from megatron.layout import grid as grids
+
+    grid = grids.initialise(config.layout, device)
+    try:
+        texts = _generate(trained, options, config, tokenizer, device, grid)
+        if grid.is_main:
+            print(f"\n{SEPARATOR}\n".join(texts))
+    finally:
+        grids.shut_down()
+
+
+def _prompts_given(generation: GenerationOptions) -> Iterator[str]:
+    """A person at a terminal would wait for a command that waits for them."""
+    if not generation.prompt and sys.stdin.isatty():
+        yield "--prompt is missing; give texts to go on from, or pipe lines into standard input."
+
+
+def _run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
+    """There is a folder to load from."""
+    if not Path(str(trained_model.load)).is_dir():
+        yield f"--load {trained_model.load} is not a folder; check the path."
+
+
+def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
+    """Settings and tokenizer of the run, on the layout of this command. Raises UserError."""
+    from megatron.checkpoint.folders import checkpoints_of
+    from megatron.cli.resume import Origin, newest_contents
+    from megatron.tokenization.tokenizer import load_tokenizer
+
+    folder = Path(str(trained.load))
+    if not checkpoints_of(folder):
+        raise UserError(f"--load {folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
+    contents = newest_contents(Origin(folder, trained.load_iteration, weights_only=True))
+    config = replace(RunConfig.from_dict(contents.run, source=str(folder)), layout=trained.layout)
+    known = {"model": config.model, "layout": config.layout, "world_size": world_size_from_environment()}
+    faults = [*broken_rules((world_fits_layout, layers_fit_pipeline, heads_fit_tensor_parallel), known)]
+    if faults:
+        raise UserError(*faults)
+    source = trained.tokenizer_model or contents.tokenizer["model"]
+    tokenizer = load_tokenizer(contents.tokenizer["type"], source)
+    if tokenizer.fingerprint != contents.tokenizer["fingerprint"]:
+        raise UserError(f"--tokenizer-model {source} is not the one that {folder} was trained with; pass that one.")
+    return config, tokenizer
+
+
+def _generate(
+    trained: TrainedModelOptions,
+    options: GenerationOptions,
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    device: Device,
+    grid: Grid,
+) -> list[str]:
+    """Each prompt with what the model adds to it. A collective."""
+    from megatron.basics.progress import progress
+    from megatron.evaluation.generate import check_lengths, generate
+
+    prompts = [tokenizer.encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
+    check_lengths(prompts, options, config.data.seq_length)
+    chunks = _load_model(trained, config, tokenizer, device, grid)
+    total = -(-len(prompts) // grid.data_size) * options.max_new_tokens
+    with progress("generate", total, "token") if grid.is_main else nullcontext() as bar:
+        new_tokens = generate(
+            chunks,
+            grid,
+            device,
+            prompts,
+            options,
+            seq_length=config.data.seq_length,
+            vocabulary_size=tokenizer.vocabulary_size,
+            end_of_document=tokenizer.eod_id,
+            advance=bar.advance if bar else lambda _: None,
+        )
+    return [tokenizer.decode([*old, *new]) for old, new in zip(prompts, new_tokens, strict=True)]
+
+
+def _prompts(options: GenerationOptions, grid: Grid) -> list[str]:
+    """--prompt, or the lines of standard input: rank 0 reads them for all."""
+    import torch.distributed as dist
+
+    if options.prompt:
+        return options.prompt
+    lines: list[list[str]] = [[]]
+    if grid.is_main:
+        lines = [[line.rstrip("\n") for line in sys.stdin]]
+    dist.broadcast_object_list(lines, src=0)
+    if not lines[0]:
+        raise UserError("--prompt is missing and standard input is empty; give texts to go on from.")
+    return lines[0]
+
+
+def _load_model(
+    trained: TrainedModelOptions, config: RunConfig, tokenizer: Tokenizer, device: Device, grid: Grid
+) -> list[nn.Module]:
+    """The chunks of this rank with the weights of the checkpoint. A collective."""
+    from megatron.checkpoint.load import load_newest
+    from megatron.cli.training import speaker
+    from megatron.cli.wire import attention_backend, model_recipe
+    from megatron.loop.setup import build_chunks, compute_dtype
+
+    _, attend = attention_backend(config, device)
+    recipe = model_recipe(config, tokenizer.vocabulary_size)
+    _, chunks = build_chunks(recipe, config.layout, grid, device, compute_dtype(config.optimizer), attend)
+    say = speaker(grid)
+    loaded = load_newest(Path(str(trained.load)), grid, chunks, None, iteration=trained.load_iteration, say=say)
+    say(f"loaded {loaded.folder}")
+    return chunks

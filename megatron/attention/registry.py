@@ -70,7 +70,7 @@ def choose_backend(
 
 
 def _fastest(is_cuda: bool, is_plainly_causal: bool, *, has_dropout: bool, sequence_length: int) -> tuple[str, str]:
-    """Name and reason. On CPU the order is that of `benchmarks/fused_softmax.py --attention`."""
+    """Name and reason. On CPU the order is that of `benchmarks/fused_softmax.py --section attention`."""
     if is_cuda and is_plainly_causal:
         return "sdpa", "plain causal attention has library kernels that never write the scores"
     if not attention_ops_available():

@@ -51,7 +51,7 @@ def test_a_picture_is_written(run_folder, tmp_path, capsys, ending, magic):
 
 
 def test_wrong_use_is_told_in_sentences(run_folder, tmp_path):
-    with pytest.raises(UserError, match="--output loss.jpg must end in"):
+    with pytest.raises(UserError, match=r"--output loss\.jpg must end in"):
         main(["--load", str(run_folder), "--output", "loss.jpg"])
     with pytest.raises(UserError, match="no step with a mlm loss"):
         main(["--load", str(run_folder), "--output", str(tmp_path / "a.png"), "--loss", "mlm loss"])

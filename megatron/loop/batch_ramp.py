@@ -44,8 +44,6 @@ class BatchRamp:
         if not self.options.rampup_batch_size:
             return self.final_batch_size
         start, increment, ramp_samples = self.options.rampup_batch_size
-        if consumed_samples > ramp_samples:
-            return self.final_batch_size
         share = ramp_samples / ((self.final_batch_size - start) // increment)
         # The same floating-point division as Megatron's, so that a run begun there goes on here at the same sample.
         return min(start + int(consumed_samples / share) * increment, self.final_batch_size)

@@ -35,7 +35,7 @@ from megatron.tokenization.tokenizer import Tokenizer, load_tokenizer
 from megatron.tokenization.train import train_to_files
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS_AT_ONCE = 100  # about the 256 kB that the tool hands to a worker
+DOCUMENTS_AT_ONCE = 300  # about the megabyte that the tool hands to a worker
 
 
 def main() -> None:

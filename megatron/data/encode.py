@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron.data.documents import Document, Fault, documents_of
+from megatron.data.file_ranges import FileRange
 from megatron.data.text_input import TextBlock
 from megatron.data.token_file_writer import token_dtype
 from megatron.tokenization.tokenizer import Tokenizer
@@ -16,10 +18,11 @@ from megatron.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class EncodedBlock:
-    """The documents of a TextBlock as ids, and what was left out.
+    """The documents of a block as ids, and what was left out.
 
     tokens: for each key the ids of all documents, one after another. lengths: for each key int32 [documents]; the
-    documents of all keys are the same ones. text_bytes: size of the block.
+    documents of all keys are the same ones. text_bytes, lines: how much text the block held. range_start: where in its
+    file a range began; the line numbers of its faults count from the range, because nobody has read what is before it.
     """
 
     tokens: tuple[NDArray[np.integer], ...]
@@ -27,6 +30,8 @@ class EncodedBlock:
     faults: tuple[Fault, ...]
     empty_documents: int
     text_bytes: int
+    lines: int
+    range_start: int | None
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,21 @@ class BlockEncoder:
     keys: Sequence[str]
     eod_id: int | None
 
-    def __call__(self, block: TextBlock) -> EncodedBlock:
-        """The block's documents as ids.
+    def __call__(self, work: TextBlock | FileRange) -> EncodedBlock:
+        """The documents of a block, or of a range of a file, as ids.
 
         A document without a single token under one of the keys is empty and left out under all of them, so that the
         n-th documents of all keys belong together.
         """
         documents: list[Document] = []
         faults: list[Fault] = []
-        for found in documents_of(block, self.keys):
-            if isinstance(found, Fault):
-                faults.append(found)
-            else:
-                documents.append(found)
+        blocks = work.load() if isinstance(work, FileRange) else [work]
+        for block in blocks:
+            for found in documents_of(block, self.keys):
+                if isinstance(found, Fault):
+                    faults.append(found)
+                else:
+                    documents.append(found)
         encoded = [
             self.tokenizer.encode_batch([document.texts[column] for document in documents])
             for column in range(len(self.keys))
@@ -64,7 +71,9 @@ class BlockEncoder:
             lengths=tuple(lengths for _, lengths in joined),
             faults=tuple(faults),
             empty_documents=len(documents) - len(kept),
-            text_bytes=len(block.data),
+            text_bytes=sum(len(block.data) for block in blocks),
+            lines=sum(block.data.count(b"\n") + block.too_long for block in blocks),
+            range_start=work.start if isinstance(work, FileRange) else None,
         )
 
     def _join(self, rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
@@ -79,3 +88,20 @@ class BlockEncoder:
         if rows:
             np.concatenate(rows, out=tokens, casting="unsafe")
         return tokens, lengths
+
+
+class LineNumbers:
+    """Counts lines through the ranges of a file; takes all encoded blocks in order."""
+
+    def __init__(self) -> None:
+        self._lines_before = 0
+
+    def in_file(self, block: EncodedBlock) -> list[Fault]:
+        """The faults of the next block, with the line numbers of their file."""
+        if block.range_start is None:
+            return list(block.faults)
+        if block.range_start == 0:
+            self._lines_before = 0
+        faults = [dataclasses.replace(fault, line=fault.line + self._lines_before) for fault in block.faults]
+        self._lines_before += block.lines
+        return faults

@@ -1,4 +1,4 @@
-"""Worker processes that encode blocks; results come in the order of the blocks, whatever the number of workers."""
+"""Worker processes that encode text; results come in the order of the text, whatever the number of workers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 
 from megatron.basics.errors import RunFault
 from megatron.data.encode import BlockEncoder, EncodedBlock
+from megatron.data.file_ranges import FileRange
 from megatron.data.text_input import TextBlock
 
 BLOCKS_AHEAD_PER_WORKER = 4
@@ -23,26 +24,25 @@ _encoder: BlockEncoder | None = None  # of this worker process
 
 
 def encode_in_order(
-    blocks: Iterable[TextBlock], encoder: BlockEncoder, workers: int
+    work: Iterable[TextBlock | FileRange], encoder: BlockEncoder, workers: int
 ) -> Generator[EncodedBlock, None, None]:
-    """Each block encoded, in the order of `blocks`.
+    """Each block or range of a file encoded, in the order of `work`.
 
-    Blocks are read as they are needed, so that memory stays bounded. Raises RunFault when a worker process dies.
+    `work` is taken as it is needed, so that memory stays bounded. Raises RunFault when a worker process dies.
     """
     # Forked workers share the vocabulary that is loaded already, and start in milliseconds.
     pool = ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (encoder,))
     pending: deque[tuple[int, Future[EncodedBlock]]] = deque()
     bytes_ahead = 0
     try:
-        for block in blocks:
-            while pending and (
-                len(pending) >= workers * BLOCKS_AHEAD_PER_WORKER or bytes_ahead + len(block.data) > BYTES_AHEAD
-            ):
-                size, future = pending.popleft()
-                bytes_ahead -= size
+        for item in work:
+            size = item.end - item.start if isinstance(item, FileRange) else len(item.data)
+            while pending and (len(pending) >= workers * BLOCKS_AHEAD_PER_WORKER or bytes_ahead + size > BYTES_AHEAD):
+                size_before, future = pending.popleft()
+                bytes_ahead -= size_before
                 yield future.result()
-            pending.append((len(block.data), pool.submit(_encode, block)))
-            bytes_ahead += len(block.data)
+            pending.append((size, pool.submit(_encode, item)))
+            bytes_ahead += size
         while pending:
             yield pending.popleft()[1].result()
     except BrokenProcessPool as error:
@@ -70,6 +70,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode(block: TextBlock) -> EncodedBlock:
+def _encode(item: TextBlock | FileRange) -> EncodedBlock:
     assert _encoder is not None
-    return _encoder(block)
+    return _encoder(item)

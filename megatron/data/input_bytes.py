@@ -37,6 +37,11 @@ def total_bytes(paths: Sequence[str]) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
+def is_packed(start: bytes) -> bool:
+    """Whether a file that starts so is a gzip or Zstandard archive."""
+    return start.startswith((GZIP_MAGIC, ZSTANDARD_MAGIC))
+
+
 def read_chunks(path: str, on_read: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
     """Unpacked bytes of a file in chunks; `on_read` is told how many bytes were taken from the disk each time.
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from megatron.basics.errors import UserError
 from megatron.basics.progress import progress
-from megatron.data.encode import BlockEncoder
+from megatron.data.encode import BlockEncoder, LineNumbers
 from megatron.data.encoder_pool import encode_in_order
 from megatron.data.fault_report import FaultReport
+from megatron.data.file_ranges import read_work
 from megatron.data.input_bytes import check_inputs, total_bytes
 from megatron.data.preprocess_options import PreprocessOptions, TextInputOptions
-from megatron.data.text_input import read_inputs
 from megatron.data.token_file_facts import TokenFileFacts
 from megatron.data.token_file_writer import token_dtype, token_file_writer
 from megatron.tokenization.tokenizer import Tokenizer
@@ -64,9 +64,10 @@ def preprocess(text_input: TextInputOptions, options: PreprocessOptions, tokeniz
     ):
         dtype = token_dtype(tokenizer.vocabulary_size)
         writers = [stack.enter_context(token_file_writer(prefix, dtype)) for prefix in prefixes]
-        with contextlib.closing(encode_in_order(read_inputs(text_input, bar.advance), encoder, workers)) as encoded:
+        line_numbers = LineNumbers()
+        with contextlib.closing(encode_in_order(read_work(text_input, bar.advance), encoder, workers)) as encoded:
             for block in encoded:
-                report.add(block.faults)
+                report.add(line_numbers.in_file(block))
                 summary.empty_documents += block.empty_documents
                 summary.text_bytes += block.text_bytes
                 for writer, tokens, lengths in zip(writers, block.tokens, block.lengths, strict=True):

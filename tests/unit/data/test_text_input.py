@@ -56,7 +56,7 @@ def test_documents_do_not_depend_on_the_cuts(content: bytes, chunk: int, block: 
 @given(content=TEXT)
 def test_paragraphs_by_a_regular_expression(content: bytes) -> None:
     text = content.decode().replace("\r\n", "\n")
-    parts = [part.strip("\n") for part in re.split(r"\n[ ]*(?=\n)", f"\n{text}")]
+    parts = [part.strip("\n") for part in re.split(r"\n[ ]*(?=\n)", f"\n{text}\n")]
     expected = [part for part in parts if part.strip()]
     found = found_in([TextBlock("in", "paragraph", 1, content)])
     assert [document.texts[0].strip("\n") for document in found if isinstance(document, Document)] == expected

@@ -6,12 +6,12 @@
 # Time:     see README.md
 #
 # Everything lands in quickstart_run/, or in the folder that is the first argument. Each call trains afresh: a run
-# folder that is there already is replaced. STEPS sets the length (default 400).
+# folder that is there already is replaced. STEPS sets the length (default 480).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 OUT=${1:-$ROOT/quickstart_run}
-STEPS=${STEPS:-400}
+STEPS=${STEPS:-480}
 FIRST_PART=$((STEPS * 5 / 8))
 export PATH="$ROOT/.venv/bin:$PATH" PYTHONPATH="$ROOT" OMP_NUM_THREADS=1
 
@@ -24,10 +24,10 @@ pretrain() {
         --device cpu \
         --num-layers 4 --hidden-size 192 --num-attention-heads 4 --seq-length 256 \
         --position-embedding-type rope --normalization RMSNorm --activation swiglu --disable-bias-linear \
-        --global-batch-size 8 --lr 4e-3 --min-lr 4e-4 --lr-warmup-iters 20 --lr-decay-iters "$STEPS" \
+        --global-batch-size 4 --lr 4e-3 --min-lr 4e-4 --lr-warmup-iters 30 --lr-decay-iters "$STEPS" \
         --train-data-path "$OUT/train_text_document" --valid-data-path "$OUT/valid_text_document" \
         --tokenizer-model "$OUT/tokenizer.model" \
-        --save "$OUT/run" --eval-interval 50 --eval-iters 8 --log-interval 25 "$@"
+        --save "$OUT/run" --eval-interval 60 --eval-iters 16 --log-interval 30 "$@"
 }
 
 mkdir -p "$OUT"
@@ -47,10 +47,10 @@ for part in train valid; do
 done
 
 step "4 of 7: training to step $FIRST_PART, each layer shared by two processes (tensor parallel)"
-pretrain --tensor-model-parallel-size 2 --micro-batch-size 8 --train-iters "$FIRST_PART"
+pretrain --tensor-model-parallel-size 2 --micro-batch-size 4 --train-iters "$FIRST_PART"
 
 step "5 of 7: the same run goes on to step $STEPS, now as two copies (data parallel)"
-pretrain --tensor-model-parallel-size 1 --micro-batch-size 4 --train-iters "$STEPS"
+pretrain --tensor-model-parallel-size 1 --micro-batch-size 2 --train-iters "$STEPS"
 
 step "6 of 7: a picture of the loss"
 python "$ROOT/tools/plot_loss.py" --load "$OUT/run" --output "$OUT/loss.png"

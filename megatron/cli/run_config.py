@@ -123,7 +123,8 @@ def _objective_section(architecture: str, default: str, legal: tuple[str, ...]) 
         def rules(self) -> Iterator[str]:
             if self.objective not in legal:
                 guess = nearest(self.objective, legal)
-                yield f"--objective {self.objective} is not one of {architecture};{guess} It takes: {', '.join(legal)}."
+                takes = f"{guess} It takes" if guess else " it takes"
+                yield f"--objective {self.objective} is not one of {architecture};{takes}: {', '.join(legal)}."
 
     return ObjectiveOptions
 

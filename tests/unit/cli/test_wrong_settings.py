@@ -217,7 +217,7 @@ WRONG = [
     ("--exit-duration-in-mins 0", 1, "--exit-duration-in-mins 0.0"),
     # the command itself
     ("--objective span_curruption", 1, "did you mean span_corruption? It takes: full_lm, prefix_lm, span_corruption"),
-    ("--objective masked_lm", 1, "--objective masked_lm is not one of causal_decoder"),
+    ("--objective masked_lm", 1, "is not one of causal_decoder; it takes: full_lm, prefix_lm"),
     ("--objective", 1, "--objective needs a value"),
     ("--model-parallel-size 2", 1, "--model-parallel-size is not a known flag"),
     ("--no-such-thing 2", 1, "--no-such-thing is not a known flag"),

@@ -74,6 +74,8 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         weight = grad_losses * (1.0 + 2.0 * ctx.z_loss_coeff * log_partition)
         if ctx.num_real:
             probabilities.mul_(weight[:, None])
+            # A position without loss gives no gradient, not even the NaN that zero times NaN would be.
+            probabilities.masked_fill_((grad_losses == 0)[:, None], 0.0)
             probabilities.scatter_add_(1, index[:, None], torch.where(here, -grad_losses, 0.0)[:, None])
         if ctx.num_real == ctx.shape[-1]:
             grad = probabilities.to(ctx.dtype)

@@ -28,7 +28,7 @@ class ProfileHook(Hook):
         return cls(first, last, setup.run_folder / "profile")
 
     def on_start(self, facts: RunFacts) -> None:
-        """A run that resumes at the step before `first` traces from the start."""
+        """A run that resumes inside of the range traces the rest of it."""
         self._start_before(facts.start_iteration + 1)
 
     def on_step(self, report: StepReport) -> None:
@@ -42,7 +42,7 @@ class ProfileHook(Hook):
         self._write()
 
     def _start_before(self, iteration: int) -> None:
-        if iteration == self.first:
+        if self._profiler is None and self.first <= iteration <= self.last:
             self._profiler = profile()
             self._profiler.start()
 

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -77,12 +78,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "whole command": lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in rows}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(arguments.repeats):
         for name, work in rows.items():
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), cpu_time()
             work()
             seconds[name].append(time.perf_counter() - started)
-    peer = seconds["tokenizer alone"]
+            cpu_seconds[name].append(cpu_time() - cpu_started)
     return {
         "benchmark": "preprocess",
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
@@ -91,11 +93,25 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "vocab_size": arguments.vocab_size,
         "text_megabytes": sum(len(text.encode()) for text in texts) / 1e6,
         "seconds": seconds,
-        "ratio": {
-            name: statistics.median(alone / taken for alone, taken in zip(peer, measured, strict=True))
-            for name, measured in seconds.items()
-        },
+        "cpu_seconds": cpu_seconds,
+        "ratio": ratios(seconds),
+        "cpu_ratio": ratios(cpu_seconds),
     }
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """How fast each row is, as a share of the peer's speed in the same round; the median of the rounds."""
+    peer = seconds["tokenizer alone"]
+    return {
+        name: statistics.median(alone / taken for alone, taken in zip(peer, measured, strict=True))
+        for name, measured in seconds.items()
+    }
+
+
+def cpu_time() -> float:
+    """Seconds that this process and its ended children computed."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def make_corpus(folder: Path, megabytes: int) -> tuple[list[str], Path]:
@@ -133,12 +149,14 @@ def encode_alone(tokenizer: Tokenizer, texts: list[str], workers: int) -> None:
 
 
 def print_table(figures: dict[str, Any]) -> None:
-    """Medians, and the ratio to the tokenizer alone, round by round."""
+    """Medians. CPU seconds tell more than the clock where other programs run."""
     print(f"{figures['text_megabytes']:.0f} MB, {figures['workers']} workers, {figures['model_type']}, 1.00 = the peer")
-    print(f"{'':18}{'seconds':>9}{'MB/s':>8}{'ratio':>8}")
+    print(f"{'':18}{'seconds':>9}{'MB/s':>8}{'ratio':>8}{'CPU s':>9}{'ratio':>8}")
     for name, measured in figures["seconds"].items():
         median = statistics.median(measured)
-        print(f"{name:18}{median:9.2f}{figures['text_megabytes'] / median:8.1f}{figures['ratio'][name]:8.2f}")
+        clock = f"{median:9.2f}{figures['text_megabytes'] / median:8.1f}{figures['ratio'][name]:8.2f}"
+        computed = f"{statistics.median(figures['cpu_seconds'][name]):9.2f}{figures['cpu_ratio'][name]:8.2f}"
+        print(f"{name:18}{clock}{computed}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Progress:
     ) -> None:
         """`already_done` units of the total were done by an earlier start: they count, but not for the rate."""
         self.what, self.total, self.unit = what, total, unit
+        self._unit_scale = unit_scale
         self.done = self._done_before = already_done
         self._started = self._last_line = time.monotonic()
         self._bar = None
@@ -55,9 +56,18 @@ class Progress:
     def _print_line(self, note: str) -> None:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = (self.done - self._done_before) / elapsed
-        share = f"{self.done}/{self.total}" if self.total else f"{self.done}"
+        share = f"{self._shown(self.done)}/{self._shown(self.total)}" if self.total else self._shown(self.done)
         left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
-        print(f"{self.what}: {share} {self.unit}, {rate:.4g} {self.unit}/s{left} {note}".rstrip(), file=sys.stderr)
+        print(
+            f"{self.what}: {share} {self.unit}, {self._shown(rate)} {self.unit}/s{left} {note}".rstrip(),
+            file=sys.stderr,
+        )
+
+    def _shown(self, number: float) -> str:
+        """39.8M where units are scaled, else whole numbers as they are and others with four digits."""
+        if self._unit_scale:
+            return str(tqdm.format_sizeof(number))
+        return str(number) if isinstance(number, int) else f"{number:.4g}"
 
 
 @contextmanager

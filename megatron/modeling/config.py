@@ -64,7 +64,7 @@ def transformer_config(
         pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
         virtual_pipeline_model_parallel_size=layout.num_virtual_stages_per_pipeline_rank,
         num_layers_in_first_pipeline_stage=layout.decoder_first_pipeline_num_layers,
-        num_layers_in_last_pipeline_stage=layout.decoder_last_pipeline_num_layers,
+        num_layers_in_last_pipeline_stage=_layers_of_last_stage(layout),
         sequence_parallel=layout.sequence_parallel,
         recompute_granularity=layout.recompute_granularity,
         recompute_method=layout.recompute_method if layout.recompute_granularity == "full" else None,
@@ -82,6 +82,16 @@ def transformer_config(
         persist_layer_norm=False,
         apply_rope_fusion=False,
     )
+
+
+def _layers_of_last_stage(layout: LayoutOptions) -> int | None:
+    """The count that was asked for, where it does not follow from the first stage's.
+
+    With both given, interleaving megatron-core divides by the number of stages between them, which may be 0.
+    """
+    if layout.pipeline_model_parallel_size == 2 and layout.decoder_first_pipeline_num_layers is not None:
+        return None
+    return layout.decoder_last_pipeline_num_layers
 
 
 def apex_accumulates_gradients() -> bool:

@@ -1,13 +1,14 @@
 """Sizes that follow from other sizes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.basics.errors import UserError
 from megatron.modeling.options import ACTIVATIONS, ModelOptions
 
 
+@settings(deadline=None)
 @given(vocabulary=st.integers(1, 10**6), multiple=st.integers(1, 10**4))
 def test_padding_is_the_least_that_divides(vocabulary, multiple):
     padded = ModelOptions(make_vocab_size_divisible_by=multiple).padded_vocabulary_size(vocabulary)

@@ -23,7 +23,13 @@ def test_all_pairs_of_layouts_hold_the_same_bits(tmp_path):
         cases.append({"name": source, "steps": 2, "save": folder, **common})
         for target in LAYOUTS:
             name = f"{source}->{target}"
-            moved = {"model": MODEL, "layout": LAYOUTS[target], "seed": 99, "load": folder, "save": str(tmp_path / name)}
+            moved = {
+                "model": MODEL,
+                "layout": LAYOUTS[target],
+                "seed": 99,
+                "load": folder,
+                "save": str(tmp_path / name),
+            }
             cases.append({"name": name, "steps": 0, "first_step": 2, **moved})
     results = run_cases(tmp_path, cases)
     for source in LAYOUTS:
@@ -47,7 +53,15 @@ def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
     cases = [
         {"name": "whole", "steps": 8, "save": whole, **common},
         {"name": "first", "steps": 5, "save": part, **common},
-        {"name": "second", "first_step": 5, "steps": 3, "load": part, "save": str(tmp_path / "rest"), "seed": 7, **common},
+        {
+            "name": "second",
+            "first_step": 5,
+            "steps": 3,
+            "load": part,
+            "save": str(tmp_path / "rest"),
+            "seed": 7,
+            **common,
+        },
     ]
     results = run_cases(tmp_path, cases)
     assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]

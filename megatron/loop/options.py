@@ -60,7 +60,9 @@ class OptimizerOptions(Options):
         "linear", "With WSD: shape of the final decay.", choices=("linear", "cosine", "exponential", "minus_sqrt")
     )
     weight_decay: float = option(0.1, "Decoupled weight decay; never on biases, norms and other vectors.", minimum=0.0)
-    no_weight_decay_on_embeddings: bool = option(False, "Also leave embedding tables out of weight decay.")
+    no_weight_decay_on_embeddings: bool = option(
+        False, "Also leave embedding tables and the output layer out of weight decay."
+    )
     adam_beta1: float = option(0.9, "Decay of the first moment.", minimum=0.0, maximum=0.999999)
     adam_beta2: float = option(0.95, "Decay of the second moment.", minimum=0.0, maximum=0.999999)
     adam_eps: float = option(1e-8, "Added to the root of the second moment.", above=0.0)

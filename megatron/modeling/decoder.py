@@ -53,6 +53,9 @@ class Decoder(LanguageModule):
                 max_positions,
                 position_embedding_type="learned_absolute" if self._learns_positions else "none",
             )
+            if self._learns_positions:
+                # megatron-core marks the word table alone, and the optimizer asks for this mark.
+                self.embedding.position_embeddings.weight.is_embedding_or_output_parameter = True
         self.decoder = TransformerBlock(
             config,
             decoder_block_spec(options, attend, stage.num_layers),

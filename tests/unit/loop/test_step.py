@@ -1,0 +1,203 @@
+"""One training step: what it divides by, what decays, what the rate and the clipping do, what stops it."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from megatron.layout.initial_weights import global_names
+from megatron.layout.options import LayoutOptions
+from megatron.loop.options import OptimizerOptions
+from megatron.loop.setup import compute_dtype, make_trainable
+from megatron.loop.step import LossRule, train_step
+from megatron.losses.token_cross_entropy import token_cross_entropy
+from megatron.records.batch import Batch, Visibility
+from tests.oracles.one_process_model import (
+    DEVICE,
+    VOCABULARY,
+    batch_of,
+    build_decoder,
+    one_process_grid,
+    random_sequences,
+    recipe_of,
+)
+
+LENGTH = 16
+MODEL = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "init_method_std": 0.1}
+RECIPE = recipe_of(MODEL, max_positions=LENGTH)
+VECTORS = ("bias", "layernorm.weight")
+
+
+def trainable(**options):
+    options = OptimizerOptions(**{"lr": 1e-2, "weight_decay": 0.0, "clip_grad": 0.0, **options})
+    config, chunk = build_decoder(RECIPE, dtype=compute_dtype(options))
+    return make_trainable(config, [chunk], LayoutOptions(), options)
+
+
+def step(model, batches, *, learning_rate=1e-2, **settings):
+    rule = LossRule(architecture=RECIPE.architecture, vocabulary_size=VOCABULARY)
+    grid = one_process_grid()
+    return train_step(model, batches, rule, grid, DEVICE, dropout_seed=1, learning_rate=learning_rate, **settings)
+
+
+def weights(model):
+    return {name: copy.deepcopy(value.detach()) for name, value in global_names(model.chunks[0].module)}
+
+
+def uneven_batches():
+    """Micro-batches with 32, 2 and 0 targets."""
+    return [batch_of(random_sequences(2, LENGTH, seed=n), inputs=inputs) for n, inputs in enumerate((0, 16, 17))]
+
+
+def joined(batches):
+    columns = {name: torch.cat([getattr(b, name) for b in batches]) for name in ("tokens", "labels", "position_ids")}
+    intervals = torch.cat([batch.visibility.intervals for batch in batches])
+    mask = torch.cat([batch.loss_mask for batch in batches])
+    return Batch(**columns, loss_mask=mask, visibility=Visibility(intervals, LENGTH, is_causal=True))
+
+
+def plain_gradient_norm(batches, *, per_micro_batch):
+    """Of the mean over all targets, or of the mean of the micro-batches' means, by autograd alone."""
+    _, chunk = build_decoder(RECIPE)
+    losses = [
+        token_cross_entropy(chunk(batch), batch, one_process_grid(), vocabulary_size=VOCABULARY) for batch in batches
+    ]
+    if per_micro_batch:
+        loss = sum(loss.total / loss.count.clamp(min=1) for loss in losses) / len(losses)
+    else:
+        loss = sum(loss.total for loss in losses) / sum(loss.count for loss in losses)
+    gradients = torch.autograd.grad(loss, list(chunk.parameters()))
+    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+
+
+def test_every_target_of_a_step_weighs_the_same():
+    batches = uneven_batches()
+    result = step(trainable(), batches)
+    assert result.loss_tokens == 34
+    assert result.grad_norm == pytest.approx(plain_gradient_norm(batches, per_micro_batch=False), rel=1e-5)
+    assert result.grad_norm != pytest.approx(plain_gradient_norm(batches, per_micro_batch=True), rel=1e-1)
+
+    together = step(trainable(), [joined(batches)])
+    assert together.losses["lm loss"] == pytest.approx(result.losses["lm loss"], rel=1e-6)
+    assert together.grad_norm == pytest.approx(result.grad_norm, rel=1e-6)
+
+
+def test_micro_batches_change_nothing_but_memory():
+    apart, together = trainable(), trainable()
+    for _ in range(5):
+        result = step(apart, uneven_batches())
+        expected = step(together, [joined(uneven_batches())])
+        assert result.losses["lm loss"] == pytest.approx(expected.losses["lm loss"], rel=1e-5)
+        assert result.grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
+
+
+def test_a_step_without_targets_moves_nothing():
+    model = trainable()
+    before = weights(model)
+    result = step(model, [uneven_batches()[2]])
+    assert (result.losses["lm loss"], result.grad_norm, result.nonfinite) == ((0.0, 0.0), 0.0, None)
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(model).items())
+
+
+@pytest.mark.parametrize("spare_embeddings", [False, True])
+def test_what_decays(spare_embeddings):
+    """Decay is decoupled: it takes lr x weight_decay of a weight on top of the same Adam step."""
+    plain = trainable()
+    decaying = trainable(weight_decay=0.5, no_weight_decay_on_embeddings=spare_embeddings)
+    before = weights(plain)
+    for model in (plain, decaying):
+        step(model, uneven_batches())
+    after = weights(decaying)
+    for name, weight in weights(plain).items():
+        spared = name.endswith(VECTORS) or (spare_embeddings and name.startswith("embedding"))
+        expected = weight if spared else weight - 1e-2 * 0.5 * before[name]
+        assert torch.allclose(after[name], expected, atol=1e-7), name
+        assert spared or not torch.equal(after[name], weight), name
+
+
+@pytest.mark.parametrize("learning_rate", [0.0, 1e-4, 3e-3])
+def test_the_rate_of_the_step_is_applied(learning_rate):
+    """The first step of Adam moves a weight by the rate, in the direction of its gradient's sign."""
+    model = trainable(lr=1.0)
+    before = weights(model)
+    step(model, uneven_batches(), learning_rate=learning_rate)
+    moved = torch.cat([(weight - before[name]).abs().flatten() for name, weight in weights(model).items()])
+    assert float(moved.max()) == pytest.approx(learning_rate, rel=1e-3)
+    assert float(moved.median()) == pytest.approx(learning_rate, rel=1e-2)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
+def test_clipping_scales_the_whole_gradient(clip):
+    model = trainable(clip_grad=clip, adam_beta1=0.9)
+    result = step(model, uneven_batches())
+    (optimizer,) = model.optimizer.chained_optimizers
+    moments = [state["exp_avg"] for state in optimizer.optimizer.state.values()]
+    taken = math.sqrt(sum(float(moment.double().square().sum()) for moment in moments)) / (1 - 0.9)
+    assert result.grad_norm > 1e-2  # what is reported is the norm before clipping
+    assert taken == pytest.approx(min(result.grad_norm, clip or math.inf), rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_moves_nothing_and_is_named():
+    model = trainable()
+    step(model, uneven_batches())
+    model.chunks[0].module.decoder.final_layernorm.weight.data[3] = float("inf")
+    before = weights(model)
+    result = step(model, uneven_batches())
+    assert result.nonfinite == "lm loss" and not result.overflow
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(model).items())
+
+
+def test_a_gradient_that_is_not_finite_is_named_by_its_parameter():
+    model = trainable()
+    before = weights(model)
+    guilty = model.chunks[0].module.decoder.layers[1].mlp.linear_fc2.weight
+    guilty.register_hook(lambda gradient: gradient * float("nan"))
+    result = step(model, uneven_batches())
+    assert result.nonfinite == "gradient of decoder.layers.1.mlp.linear_fc2.weight (rank 0)"
+    assert math.isfinite(result.losses["lm loss"][0])
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(model).items())
+
+
+def test_wishes_come_back_as_votes():
+    assert step(trainable(), uneven_batches(), asks=[False, True, False]).votes == [False, True, False]
+
+
+def test_dropout_is_a_function_of_the_seed():
+    recipe = recipe_of({**MODEL, "hidden_dropout": 0.3, "attention_dropout": 0.2}, max_positions=LENGTH)
+    losses = []
+    for seed in (1, 1, 2):
+        options = OptimizerOptions(lr=1e-2)
+        config, chunk = build_decoder(recipe)
+        model = make_trainable(config, [chunk], LayoutOptions(), options)
+        torch.rand(17 * len(losses))  # what was drawn before does not matter
+        rule = LossRule(architecture=recipe.architecture, vocabulary_size=VOCABULARY)
+        result = train_step(
+            model, uneven_batches(), rule, one_process_grid(), DEVICE, dropout_seed=seed, learning_rate=1e-2
+        )
+        losses.append(result.losses["lm loss"][0])
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"), [({}, "float32"), ({"bf16": True}, "bfloat16"), ({"fp16": True}, "float16")]
+)
+def test_small_steps_are_kept_in_float32(options, dtype):
+    """bfloat16 weights alone would round these steps away."""
+    model = trainable(**options)
+    assert {str(parameter.dtype) for parameter in model.chunks[0].parameters()} == {f"torch.{dtype}"}
+    (inner,) = model.optimizer.chained_optimizers
+    masters = [parameter for group in inner.optimizer.param_groups for parameter in group["params"]]
+    assert {parameter.dtype for parameter in masters} == {torch.float32}
+    for _ in range(20):
+        step(model, uneven_batches(), learning_rate=1e-5)
+    moved = max(
+        float((new - old).abs().max())
+        for new, old in zip([p.detach() for p in masters], [p.detach() for p in masters_of_fresh(options)], strict=True)
+    )
+    assert moved > 5e-5
+
+
+def masters_of_fresh(options):
+    (inner,) = trainable(**options).optimizer.chained_optimizers
+    return [parameter for group in inner.optimizer.param_groups for parameter in group["params"]]

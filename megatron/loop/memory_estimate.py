@@ -1,8 +1,9 @@
 """Expected memory of a device, in bytes, from the shape of the model and its layout; nothing is allocated.
 
 Weights, gradients and optimizer state are counted exactly; activations by the rules of Korthikanti et al. 2022
-(section 4, equations 1 to 6), carried over to any feed-forward width, grouped keys and float32. What the allocator, the
-communication library and the kernels' own work space take comes on top.
+(section 4, equations 1 to 6), carried over to gated layers, rotary positions, grouped keys and float32 as torch's
+autograd keeps them. What the allocator, the communication library and the kernels' work space take comes on top, and
+on CPU what its unfused RMSNorm and dropout keep.
 """
 
 from __future__ import annotations
@@ -187,17 +188,24 @@ def layer_activations(size: TrainingSize) -> int:
     s b h / t (34 + 5 a s / h) under sequence parallelism (Korthikanti et al. 2022, table 2).
     """
     model, tensor, element = size.model, size.layout.tensor_model_parallel_size, size.element
-    hidden, heads, width = model.hidden_size, model.num_attention_heads, model.head_size
+    hidden, heads, groups, width = model.hidden_size, model.num_attention_heads, model.query_groups, model.head_size
     # Inputs of both norms, of the attention block and of the feed-forward block, and a dropout mask after each block.
-    along_sequence = 4 * element * hidden + (2 * MASK * hidden if model.hidden_dropout else 0)
-    # Queries, keys, values, the input of the projection back, and the feed-forward layer before and after activation.
-    query_to_output = element * (2 * heads + 2 * model.query_groups) * width
-    feed_forward = element * model.ffn_size * (3 if model.is_gated else 2)
+    whole = 4 * element * hidden + (2 * MASK * hidden if model.hidden_dropout else 0)
+    # Queries, keys, values and the input of the projection back, and what is made of queries and keys before they meet.
+    attention = (2 * heads + 2 * groups) * width
+    if model.position_embedding_type == "rope" or model.qk_layernorm:
+        attention += (heads + groups) * width
+    elif groups != heads:
+        attention += heads * width
+    # ReLU keeps its output alone; a gated layer both halves, the activated one, its partner again, the product.
+    feed_forward = model.ffn_size * (5 if model.is_gated else 1 if model.activation == "relu" else 2)
     scores = 0
     if size.keeps_scores:
         scores = heads * size.seq_length * (2 * element + MASK if model.attention_dropout else element)
     shard = tensor if size.layout.sequence_parallel else 1
-    return size.tokens * along_sequence // shard + size.tokens * (query_to_output + feed_forward + scores) // tensor
+    angles = 4 * element * width if model.position_embedding_type == "rope" else 0
+    cut = element * (attention + feed_forward) + scores
+    return size.tokens * whole // shard + size.tokens * angles + size.tokens * cut // tensor
 
 
 def _head_activations(size: TrainingSize, shard: int) -> int:

@@ -1,12 +1,14 @@
-"""Memory estimates against the tables of the papers that they come from."""
+"""Memory estimates against the tables of the papers that they come from, and against what autograd keeps."""
 
 import pytest
+import torch
 
 from megatron.layout.options import LayoutOptions
 from megatron.loop.memory_estimate import TrainingSize, estimate_memory, layer_activations, parameters_of_rank
 from megatron.loop.options import BatchOptions, OptimizerOptions
 from megatron.loop.throughput import decoder_parameters
 from megatron.modeling.options import ModelOptions
+from tests.oracles.one_process_model import batch_of, build_decoder, random_sequences, recipe_of
 
 S, B, H, A, L, V = 2048, 4, 6144, 64, 48, 51200  # the 22B model of Korthikanti et al. 2022, table 3
 
@@ -105,3 +107,49 @@ def test_library_kernels_keep_no_scores():
     on_gpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cuda"})
     on_cpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cpu"})
     assert layer_activations(on_cpu) - layer_activations(on_gpu) == 5 * A * S * S * B / 8
+
+
+def kept_by_autograd(model, dtype, rows=2, length=256):
+    """Bytes that the forward pass of the real decoder keeps, parameters left out."""
+    _, chunk = build_decoder(recipe_of(model, max_positions=length), backend="sdpa", dtype=dtype)
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in chunk.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage  # holding it keeps its address from being used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        chunk(batch_of(random_sequences(rows, length)))
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"activation": "swiglu", "disable_bias_linear": True},
+        {"activation": "relu"},
+        {"position_embedding_type": "rope", "num_query_groups": 2},
+        {"qk_layernorm": True},
+        {"num_query_groups": 2},
+    ],
+    ids=str,
+)
+def test_a_layer_keeps_what_autograd_keeps(variant, dtype):
+    """3 %: the norms' statistics and softmax sums, a few numbers a token, are not counted."""
+    model = {"hidden_size": 256, "num_attention_heads": 4, "attention_backend": "sdpa", **variant}
+    three, two = (kept_by_autograd({**model, "num_layers": layers}, dtype) for layers in (3, 2))
+    size = TrainingSize(
+        model=ModelOptions(**model),
+        layout=LayoutOptions(),
+        batch=BatchOptions(micro_batch_size=2),
+        optimizer=OptimizerOptions(bf16=dtype == torch.bfloat16),
+        seq_length=256,
+        vocabulary_size=100,
+        world_size=1,
+    )
+    assert layer_activations(size) == pytest.approx(three - two, rel=0.03)

@@ -8,7 +8,7 @@ PYTEST_FLAGS ?=
 # On a GPU machine that cannot reach a package index, the installed Python with its own torch does.
 GPU_PYTHON := $(or $(PYTHON),$(if $(wildcard $(BIN)/python),$(BIN)/python,python3))
 CPP_FILES := $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
-PROSE := *.md $(wildcard *.py) csrc docs benchmarks examples megatron tests tools
+PROSE := *.md $(wildcard *.py) csrc docs benchmarks examples megatron tools
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-all gpu-check lint format clean

@@ -1,0 +1,131 @@
+"""tools/generate.py from a run folder: the same text on every layout, and sentences for what cannot be."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from launch import ROOT, environment_for, first_traceback, torchrun
+
+from megatron.basics.errors import UserError
+from megatron.cli.generate import SEPARATOR, main
+
+SCRIPT = str(ROOT / "tools" / "generate.py")
+SETTINGS = ["--device", "cpu", "--max-new-tokens", "12", "--seed", "5"]
+PROMPTS = ["the quick brown", "to be", "seven"]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_corpus, entry_script, tmp_path_factory):
+    """A run folder with checkpoints of iterations 5 and 10."""
+    folder = tmp_path_factory.mktemp("generate") / "run"
+    flags = tiny_corpus.flags(train_iters=10, save_interval=5, save=folder, bf16=True, lr=1e-2)
+    command([entry_script, *flags])
+    return folder
+
+
+def command(words, **options):
+    environment = environment_for({"CUDA_VISIBLE_DEVICES": ""})
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def alone(run):
+    return command([SCRIPT, "--load", run, "--prompt", *PROMPTS, *SETTINGS])
+
+
+@pytest.fixture(scope="module")
+def earlier(run):
+    """What the checkpoint of iteration 5 writes; the empty line begins a document of its own."""
+    return command([SCRIPT, "--load", run, *SETTINGS, "--load-iteration", "5"], input="\n".join([*PROMPTS, "", ""]))
+
+
+def test_each_prompt_goes_on(alone):
+    texts = alone.rstrip("\n").split(f"\n{SEPARATOR}\n")
+    assert len(texts) == 3
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        assert text.startswith(prompt) and len(text) > len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "layout"),
+    [(4, ["--tensor-model-parallel-size", "2"]), (2, ["--pipeline-model-parallel-size", "2"])],
+    ids=["TP2 DP2", "PP2"],
+)
+def test_every_layout_writes_the_same(ranks, layout, run, alone):
+    words = ["--load", str(run), "--prompt", *PROMPTS, *SETTINGS, "--micro-batch-size", "2", *layout]
+    done = torchrun(SCRIPT, *words, ranks=ranks)
+    assert done.returncode == 0, first_traceback(done.stderr)
+    assert done.stdout == alone
+
+
+def test_prompts_come_from_standard_input_and_any_checkpoint_can_write(run, alone, earlier):
+    lines = "\n".join(PROMPTS)
+    assert command([SCRIPT, "--load", run, *SETTINGS, "--load-iteration", "10"], input=lines) == alone
+    assert earlier.count(SEPARATOR) == 3
+    assert not earlier.startswith(alone)
+
+
+def test_a_prompt_that_is_too_long_is_refused(run):
+    words = [SCRIPT, "--load", str(run), "--prompt", "the " * 40, *SETTINGS]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment_for(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert "do not fit the model's rows of 32; shorten it to 20 tokens." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def refusal(*words):
+    with pytest.raises(UserError) as raised:
+        main([*words, "--device", "cpu", "--prompt", "to be"])
+    return str(raised.value)
+
+
+def test_what_cannot_be_is_told_in_a_sentence(run, tmp_path, monkeypatch):
+    assert refusal("--load", str(tmp_path / "nowhere")).endswith("nowhere is not a folder; check the path.")
+    assert "holds no complete checkpoint" in refusal("--load", str(tmp_path))
+    assert "--load-iteration 7" in refusal("--load", str(run), "--load-iteration", "7")
+    assert "start a multiple of 2 processes" in refusal("--load", str(run), "--tensor-model-parallel-size", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert "cannot split 2 layers evenly" in refusal("--load", str(run), "--pipeline-model-parallel-size", "3")
+    assert "2 cannot be split over" in refusal("--load", str(run), "--tensor-model-parallel-size", "3")
+
+
+def test_another_tokenizer_is_refused(run, tmp_path):
+    from megatron.tokenization.options import TrainTokenizerOptions
+    from megatron.tokenization.train import train_tokenizer
+
+    other = tmp_path / "other.model"
+    options = TrainTokenizerOptions(output_prefix=str(tmp_path / "other"), vocab_size=380)
+    other.write_bytes(train_tokenizer(["an entirely different text, in other words"] * 9, options))
+    assert "is not the one that" in refusal("--load", str(run), "--tokenizer-model", str(other))
+
+
+def test_a_damaged_checkpoint_makes_room_for_the_one_before_it(run, earlier, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (shard,) = (copy / "iter_0000010").glob("*.safetensors")
+    content = bytearray(shard.read_bytes())
+    content[-100] ^= 1
+    shard.write_bytes(content)
+    words = ["--prompt", *PROMPTS, *SETTINGS]
+    assert command([SCRIPT, "--load", copy, *words]) == command(
+        [SCRIPT, "--load", run, "--load-iteration", "5", *words]
+    )
+
+
+def test_help_needs_no_torch():
+    program = (
+        f"import runpy, sys; sys.argv = ['generate.py', '--help']; runpy.run_path({SCRIPT!r}, run_name='__main__')"
+    )
+    listing = "import atexit, sys; atexit.register(lambda: print('imported:', 'torch' in sys.modules)); "
+    done = subprocess.run(
+        [sys.executable, "-c", listing + program], cwd=ROOT, env=environment_for(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "--max-new-tokens" in done.stdout
+    assert done.stdout.splitlines()[-1] == "imported: False"

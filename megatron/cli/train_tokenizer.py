@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _texts(options: TextInputOptions) -> Iterator[str]:
     """All texts of the input, with the progress of reading on stderr."""
     from megatron.basics.progress import progress
-    from megatron.data.documents import Document, documents_of
+    from megatron.data.documents import documents_of
     from megatron.data.fault_report import FaultReport
     from megatron.data.input_bytes import check_inputs, total_bytes
     from megatron.data.text_input import read_inputs
@@ -40,8 +41,6 @@ def _texts(options: TextInputOptions) -> Iterator[str]:
     check_inputs(options.input)
     with progress("read", total_bytes(options.input), "B", unit_scale=True) as bar, FaultReport(bar) as report:
         for block in read_inputs(options, bar.advance):
-            for found in documents_of(block, options.json_keys):
-                if isinstance(found, Document):
-                    yield from found.texts
-                else:
-                    report.add([found])
+            found = documents_of(block, options.json_keys)
+            report.add(found.faults)
+            yield from itertools.chain(*found.columns)

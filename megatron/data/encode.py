@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron.data.documents import Document, Fault, documents_of
+from megatron.data.documents import Fault, documents_of
 from megatron.data.file_ranges import FileRange
 from megatron.data.text_input import TextBlock
 from megatron.data.token_file_writer import token_dtype
@@ -51,40 +52,38 @@ class BlockEncoder:
         A document without a single token under one of the keys is empty and left out under all of them, so that the
         n-th documents of all keys belong together.
         """
-        documents: list[Document] = []
-        faults: list[Fault] = []
         blocks = work.load() if isinstance(work, FileRange) else [work]
-        for block in blocks:
-            for found in documents_of(block, self.keys):
-                if isinstance(found, Fault):
-                    faults.append(found)
-                else:
-                    documents.append(found)
-        encoded = [
-            self.tokenizer.encode_batch([document.texts[column] for document in documents])
+        found = [documents_of(block, self.keys) for block in blocks]
+        columns = [
+            self.tokenizer.encode_batch([text for documents in found for text in documents.columns[column]])
             for column in range(len(self.keys))
         ]
-        kept = [row for row in range(len(documents)) if all(len(column[row]) for column in encoded)]
-        joined = [self._join([column[row] for row in kept]) for column in encoded]
+        lengths = [np.fromiter(map(len, column), dtype=np.int32, count=len(column)) for column in columns]
+        kept = np.all(np.stack(lengths) > 0, axis=0)
+        if not kept.all():
+            columns = [list(itertools.compress(column, kept)) for column in columns]
+            lengths = [column[kept] for column in lengths]
+        joined = [self._join(rows, row_lengths) for rows, row_lengths in zip(columns, lengths, strict=True)]
         return EncodedBlock(
             tokens=tuple(tokens for tokens, _ in joined),
-            lengths=tuple(lengths for _, lengths in joined),
-            faults=tuple(faults),
-            empty_documents=len(documents) - len(kept),
+            lengths=tuple(row_lengths for _, row_lengths in joined),
+            faults=tuple(fault for documents in found for fault in documents.faults),
+            empty_documents=len(kept) - int(kept.sum()),
             text_bytes=sum(len(block.data) for block in blocks),
             lines=sum(block.data.count(b"\n") + block.too_long for block in blocks),
             range_start=work.start if isinstance(work, FileRange) else None,
         )
 
-    def _join(self, rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int32, count=len(rows))
+    def _join(
+        self, rows: list[NDArray[np.int32]], lengths: NDArray[np.int32]
+    ) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
+        """All rows as one array of the file's dtype, each with its end, and their lengths."""
         if self.eod_id is not None:
-            end = np.array([self.eod_id], dtype=np.int32)
-            rows = [part for row in rows for part in (row, end)]
-            lengths += 1
+            with_ends = [np.array([self.eod_id], dtype=np.int32)] * (2 * len(rows))
+            with_ends[::2] = rows
+            rows, lengths = with_ends, lengths + np.int32(1)
         # unsafe: from int32 to uint16, which token_dtype chose because it holds every id of the vocabulary
-        dtype = token_dtype(self.tokenizer.vocabulary_size)
-        tokens = np.empty(int(lengths.sum()), dtype)
+        tokens = np.empty(int(lengths.sum()), token_dtype(self.tokenizer.vocabulary_size))
         if rows:
             np.concatenate(rows, out=tokens, casting="unsafe")
         return tokens, lengths

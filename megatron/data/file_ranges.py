@@ -49,19 +49,18 @@ class FileRange:
         first = max(0, self.start - 1)  # a line begins behind a line break, be it the byte before the range
         file.seek(first)
         data = file.read(self.end - first)
-        if self.start:
-            begin = data.find(b"\n") + 1
-            if begin == 0 or first + begin >= self.end:
-                return b"", False
-            data = data[begin:]
-        else:
-            data = data.removeprefix(BYTE_ORDER_MARK)
-        parts, size = [data], len(data)
-        while not parts[-1].endswith(b"\n") and (part := file.readline(CHUNK_BYTES)):
-            parts.append(part)
-            size += len(part)
+        begin = data.find(b"\n") + 1 if self.start else 0
+        if self.start and (begin == 0 or first + begin >= self.end):
+            return b"", False
+        if not self.start and data.startswith(BYTE_ORDER_MARK):
+            begin = len(BYTE_ORDER_MARK)
+        parts: list[bytes | memoryview] = [memoryview(data)[begin:]]
+        size, last = len(data) - begin, data
+        while not last.endswith(b"\n") and (last := file.readline(CHUNK_BYTES)):
+            parts.append(last)
+            size += len(last)
             if size > text_input.LARGEST_DOCUMENT_BYTES:
-                return data[: data.rfind(b"\n") + 1], True
+                return data[begin : max(begin, data.rfind(b"\n") + 1)], True
         return b"".join(parts), False
 
 

@@ -55,6 +55,7 @@ class Case:
     steps: int = 20
     reset_documents: bool = False
     seed: int = 1
+    poisoned_step: int | None = None
     load: str | None = None
     save: str | None = None
 
@@ -102,12 +103,16 @@ def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:
     if case.load:
         load_newest(Path(case.load), grid, chunks, trainable.inner_optimizer)
     rule = LossRule(architecture=architecture, vocabulary_size=VOCABULARY, z_loss_coeff=options.z_loss_coeff)
-    losses, norms, skipped = [], [], 0
+    losses, norms, nonfinite, skipped = [], [], [], 0
     for step in range(case.first_step, case.first_step + case.steps):
+        poison = _poison(chunks) if step == case.poisoned_step and grid.rank == grid.world_size - 1 else None
         result = train_step(
             trainable, batches_of(step, case, grid), rule, grid, DEVICE, dropout_seed=step, learning_rate=options.lr
         )
+        if poison is not None:
+            poison.remove()
         total, count = result.losses["lm loss"]
+        nonfinite.append(result.nonfinite)
         losses.append(total / count)
         norms.append(result.grad_norm)
         skipped += result.overflow
@@ -116,7 +121,14 @@ def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:
         contents = Contents(progress=progress, run={}, tokenizer={}, lineage=[], optimizer=_scalars(trainable))
         saver = Saver(CheckpointOptions(save=case.save), Path(case.save), trainable, grid, lambda line: None)
         saver.save(contents, wait=True)
-    return {"losses": losses, "norms": norms, "skipped": skipped, "checkpoint": _digests(case)}
+    digests = _digests(case)
+    return {"losses": losses, "norms": norms, "skipped": skipped, "nonfinite": nonfinite, "checkpoint": digests}
+
+
+def _poison(chunks: list[torch.nn.Module]) -> Any:
+    """One gradient of this rank becomes NaN, as a broken device would make it."""
+    parameter = next(p for name, p in chunks[0].named_parameters() if name.endswith("linear_fc2.weight"))
+    return parameter.register_hook(lambda gradient: gradient * float("nan"))
 
 
 def _scalars(trainable: Any) -> dict[str, Any]:

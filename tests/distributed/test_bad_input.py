@@ -29,7 +29,7 @@ def assert_refused(done, *fragments, code=2):
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     faults = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert faults and all(fault.endswith(".") for fault in faults)
+    assert faults and all(fault.endswith((".", "?")) for fault in faults)
     for fragment in fragments:
         assert any(fragment in fault for fault in faults), (fragment, faults)
 
@@ -37,7 +37,7 @@ def assert_refused(done, *fragments, code=2):
 WRONG_SETTINGS = {
     "heads": ({"num_attention_heads": 3}, "--hidden-size 32 is not divisible by --num-attention-heads 3"),
     "stages": ({"pipeline_model_parallel_size": 3, "world_size": 3}, "--pipeline-model-parallel-size 3 cannot split 2"),
-    "world": ({"tensor_model_parallel_size": 2}, "1 processes cannot hold --tensor-model-parallel-size 2"),
+    "world": ({"tensor_model_parallel_size": 2}, "a world of 1 cannot hold --tensor-model-parallel-size 2"),
     "batch": ({"global_batch_size": 5}, "--global-batch-size 5 is not divisible"),
     "unknown": ({"frobnicate": 3}, "--frobnicate"),
     "misspelt": ({"hiden_size": 64}, "--hidden-size"),

@@ -34,12 +34,13 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
         legal_objectives=legal_objectives(architecture),
     )
     quiet_libraries()
-    from megatron.cli.resume import check_origin, find_origin
     from megatron.device.device import choose_device, require_supported_versions
-    from megatron.tokenization.tokenizer import load_tokenizer
 
     require_supported_versions()
-    device = choose_device(config.layout.device)
+    device = choose_device(config.layout.device)  # before anything that imports megatron.core
+    from megatron.cli.resume import check_origin, find_origin
+    from megatron.tokenization.tokenizer import load_tokenizer
+
     tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model)
     origin = find_origin(config)
     if origin is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from megatron.basics.errors import UserError
+from megatron.device import core_import
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def choose_device(wish: str) -> Device:
     has_cuda = torch.cuda.is_available()
     if wish == "cuda" and not has_cuda:
         raise UserError("--device cuda: no NVIDIA GPU is usable here; use --device cpu or leave the flag out.")
+    core_import.import_megatron_core()
     if wish == "cpu" or not has_cuda:
         from megatron.device import cpu_emulation, cpu_tuning
 

@@ -8,6 +8,7 @@ lives in the parameter group, `exp_avg` and `exp_avg_sq` in the state.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,13 @@ class FusedAdam(torch.optim.Optimizer):
 
     Matches torch.optim.AdamW to rounding. Source: Loshchilov and Hutter 2019, algorithm 2.
     """
+
+    # torch wraps these to hide them from torch.compile, and each wrapper imports the whole compiler to do so: a second
+    # of start-up for something that is not used here.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(
         self,

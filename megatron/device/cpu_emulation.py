@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from megatron.device import fused_adam
+from megatron.device import foreach_ops, fused_adam
 
 CUDA_LITERAL = re.compile(r"""device\s*=\s*['"]cuda|torch\.device\(\s*['"]cuda""")
 
@@ -66,6 +66,7 @@ def install() -> None:
         _replace(module, "torch", TorchOnCpu())
     _answer_type_questions_of_the_optimizer()
     fused_adam.install_where_missing()
+    foreach_ops.install_where_missing()
 
 
 class TorchOnCpu(types.ModuleType):

@@ -82,10 +82,11 @@ def choose_device(wish: str) -> Device:
             f"torchrun starts more processes on this node (LOCAL_RANK {local_rank}) than it has GPUs "
             f"({torch.cuda.device_count()}); lower --nproc-per-node."
         )
-    from megatron.device import fused_adam
+    from megatron.device import foreach_ops, fused_adam
 
     torch.cuda.set_device(local_rank)
     fused_adam.install_where_missing()
+    foreach_ops.install_where_missing()
     return Device(torch.device("cuda", local_rank))
 
 

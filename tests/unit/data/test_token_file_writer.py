@@ -108,7 +108,12 @@ def test_failure_leaves_the_earlier_files(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_disk_that_fills_at_the_very_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("earlier", [False, True])
+def test_disk_that_fills_at_the_very_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool) -> None:
+    """Then the earlier files are gone already: no .idx may stand beside a .bin that is not its own."""
+    if earlier:
+        write(tmp_path / "t", [[[1, 2, 3]]], 100)
+
     def full(*arguments: Any) -> None:
         raise UserError("the disk is full")
 

@@ -3,7 +3,7 @@
 #           picture of the loss, a sample: everything that `make quickstart` shows
 # Hardware: 2 CPU cores; no GPU, no network
 # Memory:   about 0.7 GB per process
-# Time:     316 s on 2 cores that were busy with other work, after `make setup`
+# Time:     241 s after set-up, on 2 cores that five other jobs were using as well
 #
 # Everything lands in quickstart_run/, or in the folder that is the first argument. Each call trains afresh: a run
 # folder that is there already is replaced. STEPS sets the length (default 480).

@@ -49,7 +49,9 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
 
     grid = grids.initialise(config.layout, device)
     try:
-        return _train(config, tokenizer, origin, device, grid)
+        exit_code = _train(config, tokenizer, origin, device, grid)
+        grids.wait_for_all()
+        return exit_code
     finally:
         grids.shut_down()
 

@@ -93,6 +93,11 @@ def current() -> Grid:
     )
 
 
+def wait_for_all() -> None:
+    """Return when every rank is here: a rank that leaves early makes torchrun end those that still finish."""
+    dist.barrier()
+
+
 def shut_down() -> None:
     """Leave all groups; safe to call when none exist."""
     from megatron.core import parallel_state

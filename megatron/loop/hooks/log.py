@@ -75,7 +75,7 @@ def log_line(reports: Sequence[StepReport], train_iters: int) -> str:
         f" [{datetime.now():%Y-%m-%d %H:%M:%S.%f}] iteration {last.iteration:8d}/{train_iters:8d}",
         f"consumed samples: {last.consumed_samples:12d}",
         f"elapsed time per iteration (ms): {milliseconds:.1f}",
-        f"throughput per GPU (TFLOP/s/GPU): {tflops:.1f}",
+        f"throughput per GPU (TFLOP/s/GPU): {tflops:{'.1f' if tflops >= 10 else '.3f'}}",
         f"learning rate: {last.learning_rate:.6E}",
         f"global batch size: {last.global_batch_size:5d}",
     ]

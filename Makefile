@@ -29,7 +29,7 @@ test-all: setup lint ## As test, with the slow ones
 	$(BIN)/python -m pytest $(TESTS) -m "not gpu" $(PYTEST_FLAGS)
 
 gpu-check: ## On a machine with an NVIDIA GPU: build, test, train and measure there; needs no network
-	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu_check.py
+	PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) benchmarks/gpu_check.py
 
 lint: setup ## Style, spelling, types; changes nothing
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ def our_step(shape: StepShape, device: Device, grid: Grid, dtype: torch.dtype) -
     config, chunks = build_chunks(recipe, layout, grid, device, dtype, attend)
     model = make_trainable(config, chunks, layout, optimizer)
     rule = LossRule(architecture=architecture, vocabulary_size=shape.vocabulary_size)
-    batch = _batch(shape, device)
+    batch = example_batch(shape, device)
 
     def step() -> float:
         result = train_step(model, [batch], rule, grid, device, dropout_seed=0, learning_rate=LEARNING_RATE)
@@ -106,7 +106,8 @@ def our_step(shape: StepShape, device: Device, grid: Grid, dtype: torch.dtype) -
     return step
 
 
-def _batch(shape: StepShape, device: Device) -> Batch:
+def example_batch(shape: StepShape, device: Device) -> Batch:
+    """`random_tokens` as the trainer's batch, plainly causal."""
     tokens, labels = random_tokens(shape, device)
     intervals = torch.from_numpy(visibility.causal(shape.seq_length)).repeat(shape.batch_size, 1, 1)
     positions = torch.arange(shape.seq_length).repeat(shape.batch_size, 1)

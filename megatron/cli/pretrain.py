@@ -46,11 +46,13 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
     if origin is not None:
         check_origin(origin, config, tokenizer)
     from megatron.layout import grid as grids
+    from megatron.loop.stop_signal import ignore_stop_signals
 
     grid = grids.initialise(config.layout, device)
     try:
         exit_code = _train(config, tokenizer, origin, device, grid)
         grids.wait_for_all()
+        ignore_stop_signals()
         return exit_code
     finally:
         grids.shut_down()

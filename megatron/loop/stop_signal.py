@@ -30,3 +30,9 @@ class StopSignal:
             os._exit(128 + number)
         if self.received is None:
             self.received, self._received_at = signal.Signals(number), now
+
+
+def ignore_stop_signals() -> None:
+    """A run that is over ends by itself: torchrun tells the ranks that are a moment later than the first to stop."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -38,7 +38,7 @@ def fields(line: str) -> dict[str, Any]:
 def test_a_line_is_megatrons() -> None:
     read = fields(log_line([step_report(n) for n in (4, 5)], 100))
     assert (read["iteration"], read["total"], read["samples"], read["batch"]) == ("5", "100", "20", "4")
-    assert (read["ms"], read["tflops"], read["lr"]) == ("250.0", "0.8", "1.000000E-03")
+    assert (read["ms"], read["tflops"], read["lr"]) == ("250.0", "0.750", "1.000000E-03")
     assert float(read["loss"]) == pytest.approx((10 / 4 + 10 / 5) / 2)
     assert (read["scale"], read["norm"], read["skipped"], read["nan"]) == ("1.0", "1.500", "0", "0")
 

@@ -56,9 +56,14 @@ def publish(run_folder: Path, iteration: int) -> Path:
 
 
 def remove_unfinished(run_folder: Path) -> None:
-    """Remove what a killed process left."""
+    """Remove what a killed process left: half a checkpoint, files that `atomic_writer` had not renamed yet.
+
+    Only for the holder of the folder's lock.
+    """
     for path in run_folder.glob(".iter_*.unfinished"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in run_folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def remove_surplus(run_folder: Path, keep_last: int | None, keep_every: int | None) -> list[int]:

@@ -7,14 +7,12 @@ signatures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 
 def l2_norm(
-    chunk_size: int, noop_flag: Tensor, tensor_lists: Sequence[Sequence[Tensor]], per_tensor: bool
+    chunk_size: int, noop_flag: Tensor, tensor_lists: list[list[Tensor]], per_tensor: bool
 ) -> tuple[Tensor, None]:
     """Euclidean norm of all tensors of the one list together, float32 [1], on their device; nothing is waited for."""
     (tensors,) = tensor_lists
@@ -22,9 +20,7 @@ def l2_norm(
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))).reshape(1), None
 
 
-def scale(
-    chunk_size: int, noop_flag: Tensor, tensor_lists: tuple[Sequence[Tensor], Sequence[Tensor]], factor: float
-) -> None:
+def scale(chunk_size: int, noop_flag: Tensor, tensor_lists: tuple[list[Tensor], list[Tensor]], factor: float) -> None:
     """Write each tensor of the first list times `factor` into its partner in the second, which may be itself."""
     sources, targets = tensor_lists
     if sources is not targets:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer, sync_folder
+from megatron.basics.errors import UserError
 from megatron.checkpoint.manifest import MANIFEST_NAME
+
+logger = logging.getLogger(__name__)
 
 LATEST_NAME = "latest_checkpointed_iteration.txt"
 _NAME = re.compile(r"iter_(\d{7,})")
+_FILE_NAME = re.compile(rf"{re.escape(MANIFEST_NAME)}|shard_\d+\.safetensors")
 
 
 def checkpoint_folder(run_folder: Path, iteration: int) -> Path:
@@ -50,9 +55,25 @@ def publish(run_folder: Path, iteration: int) -> Path:
         remove_checkpoint(target)
     source.rename(target)
     sync_folder(run_folder)
-    with atomic_writer(run_folder / LATEST_NAME, "w") as file:
-        file.write(f"{iteration}\n")
+    try:
+        with atomic_writer(run_folder / LATEST_NAME, "w") as file:
+            file.write(f"{iteration}\n")
+    except UserError as fault:
+        logger.warning("warning: %s The checkpoint itself, %s, is complete.", fault, target)
     return target
+
+
+def refuse_folders_of_others(run_folder: Path) -> None:
+    """Raise UserError when a folder has the name of a checkpoint and holds what no checkpoint of ours does.
+
+    A save of that iteration would have to remove it: it may be all that is left of somebody's run.
+    """
+    for path in run_folder.glob("iter_*"):
+        if _NAME.fullmatch(path.name) and not all(_FILE_NAME.fullmatch(file.name) for file in path.iterdir()):
+            raise UserError(
+                f"--save {run_folder}: {path.name} is not a checkpoint of this program; choose another folder, or "
+                "move it away."
+            )
 
 
 def remove_unfinished(run_folder: Path) -> None:
@@ -60,25 +81,32 @@ def remove_unfinished(run_folder: Path) -> None:
 
     Only for the holder of the folder's lock.
     """
-    for path in run_folder.glob(".iter_*.unfinished"):
+    for path in [*run_folder.glob(".iter_*.unfinished"), *run_folder.glob(".iter_*.removed")]:
         shutil.rmtree(path, ignore_errors=True)
     for path in run_folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
-def remove_surplus(run_folder: Path, keep_last: int | None, keep_every: int | None) -> list[int]:
-    """Delete all but the newest `keep_last` checkpoints and those at multiples of `keep_every`; the deleted ones."""
+def remove_surplus(run_folder: Path, newest: int, keep_last: int | None, keep_every: int | None) -> list[int]:
+    """Delete all but the last `keep_last` checkpoints up to iteration `newest` and those at multiples of `keep_every`.
+
+    newest: one that is known to be sound. Whatever is newer was passed over as damaged: it neither counts nor goes.
+    Returns the deleted iterations.
+    """
     removed = []
-    for iteration, folder in _surplus(checkpoints_of(run_folder), keep_last, keep_every):
+    known = [entry for entry in checkpoints_of(run_folder) if entry[0] <= newest]
+    for iteration, folder in _surplus(known, keep_last, keep_every):
         remove_checkpoint(folder)
         removed.append(iteration)
     return removed
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint, manifest first: neither a reader nor a crash meets half of one that looks whole."""
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a checkpoint, its name first: neither a reader nor a crash meets half of one that looks whole."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _surplus(

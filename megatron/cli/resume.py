@@ -39,6 +39,8 @@ class StartingPoint:
 def find_origin(config: RunConfig) -> Origin | None:
     """The run folder to load from: --save when it holds a checkpoint, else --load, else None."""
     options = config.checkpoint
+    if options.save:
+        folders.refuse_folders_of_others(Path(options.save))
     if options.save and folders.checkpoints_of(Path(options.save)):
         return Origin(Path(options.save), None, weights_only=False)
     if not options.load:

@@ -66,6 +66,8 @@ class Training:
         """Train from `progress` to the last iteration; the exit code of the command."""
         self._started = time.monotonic()
         exit_code = EXIT_DONE
+        if self.saver is not None:  # a run that was killed after a save may not have come to this
+            self.saver.remove_surplus(self.progress.iteration)
         if self.progress.iteration >= self.train_iters:
             self.say(f"nothing to do: {self.progress.iteration} of --train-iters {self.train_iters} steps are done")
             return exit_code
@@ -163,6 +165,8 @@ class Training:
             f"{self.progress.consumed_samples - 1}); the step was applied on no rank."
         )
         if self.progress.nonfinite_in_a_row >= self.logging.max_nonfinite_steps:
+            if self.saver is not None:
+                self.saver.finish()
             raise RunFault(
                 f"{self.progress.nonfinite_in_a_row} steps in a row were not finite, last {result.nonfinite} at "
                 f"iteration {self.progress.iteration}; resume from the last checkpoint with a lower --lr or "

@@ -74,6 +74,12 @@ class Saver:
             return
         self.saved_iteration = self._pending_iteration
         self.say(f"saved {folder}")
-        if self.grid.is_main:
-            for iteration in folders.remove_surplus(self.run_folder, self.options.keep_last, self.options.keep_every):
-                self.say(f"removed the checkpoint of iteration {iteration} (--keep-last {self.options.keep_last})")
+        self.remove_surplus(self._pending_iteration)
+
+    def remove_surplus(self, newest: int) -> None:
+        """Keep what --keep-last and --keep-every ask for, counted from iteration `newest`, which must be sound."""
+        if not self.grid.is_main:
+            return
+        keep_last, keep_every = self.options.keep_last, self.options.keep_every
+        for iteration in folders.remove_surplus(self.run_folder, newest, keep_last, keep_every):
+            self.say(f"removed the checkpoint of iteration {iteration} (--keep-last {keep_last})")

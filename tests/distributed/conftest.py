@@ -1,11 +1,13 @@
 """A corpus that fits a test: tokens, tokenizer, and the flags of a model that trains on them in seconds."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from launch import ROOT
+from trainer import Trainer
 
 WORDS = ("the quick brown fox jumps over a lazy dog while seven old wizards judge my vow", "to be or not to be")
 
@@ -67,3 +69,10 @@ def tiny_corpus(tmp_path_factory) -> TinyCorpus:
 @pytest.fixture(scope="session")
 def entry_script() -> str:
     return str(ROOT / "pretrain_gpt.py")
+
+
+@pytest.fixture(scope="session")
+def trainer(tmp_path_factory) -> Iterator[Trainer]:
+    trainer = Trainer(tmp_path_factory.mktemp("jobs"))
+    yield trainer
+    trainer.close()

@@ -5,15 +5,21 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SECONDS_ASLEEP = 1.5
+POISONED = "decoder.layers.0.mlp.linear_fc2.weight"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """at: "module:function", or "disk". call: which one, from 1. do: a signal or an errno by name.
+    """at: "module:function", "gradient" or "disk". call: which one, from 1. do: "sleep", or a signal or errno by name.
+
+    "gradient": after the backward passes of that step one number of this rank's gradient becomes NaN.
 
     "disk" counts what changes names or makes bytes durable under `folder`: open for writing, write, fsync, rename,
     remove, make and remove a folder, and the middle of a safetensors file. Nothing of the n-th one has happened yet.
@@ -32,6 +38,8 @@ def arm(fault: Fault) -> None:
     """Let `fault` happen in this process."""
     if fault.at == "disk":
         _watch_disk(fault)
+    elif fault.at == "gradient":
+        _poison_gradient(fault.call)
     else:
         module, _, name = fault.at.partition(":")
         _count_calls(importlib.import_module(module), name, _Counter(fault))
@@ -54,6 +62,8 @@ class _Counter:
 def _go_wrong(do: str) -> None:
     if do.startswith("SIG"):
         os.kill(os.getpid(), signal.Signals[do])
+    elif do == "sleep":
+        time.sleep(SECONDS_ASLEEP)
     else:
         number = getattr(errno, do)
         raise OSError(number, os.strerror(number))
@@ -69,6 +79,21 @@ def _count_calls(owner: Any, name: str, counter: _Counter, place: Callable[..., 
         return original(*arguments, **options)
 
     setattr(owner, name, counted)
+
+
+def _poison_gradient(call: int) -> None:
+    step = importlib.import_module("megatron.loop.step")
+    run_schedule, calls = step.run_schedule, []
+
+    def poisoned(chunks: Any, *arguments: Any, **options: Any) -> Any:
+        outputs = run_schedule(chunks, *arguments, **options)
+        calls.append(None)
+        if len(calls) == call:
+            parameter = dict(chunks[0].module.named_parameters())[POISONED]
+            parameter.main_grad.view(-1)[0] = float("nan")
+        return outputs
+
+    step.run_schedule = poisoned
 
 
 def _watch_disk(fault: Fault) -> None:

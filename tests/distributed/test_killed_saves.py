@@ -1,29 +1,10 @@
 """SIGKILL before every step that a save takes on disk: the older checkpoint or the new one, and nothing between."""
 
-import json
 import shutil
-import zlib
-from pathlib import Path
 
 import pytest
 from faults import Fault
-from run_folder import iterations_of, losses_of, tensors_of
-from safetensors import safe_open
-
-
-def assert_sound(folder: Path) -> None:
-    """Every piece has the bytes that the manifest promises; read without our loader."""
-    body = json.loads((folder / "manifest.json").read_text())["body"]
-    for entry in body["tensors"].values():
-        for file, name, _, shape, crc32 in entry["pieces"]:
-            with safe_open(folder / file, framework="numpy") as shard:
-                piece = shard.get_tensor(name)
-            assert list(piece.shape) == shape and zlib.crc32(piece.tobytes()) == crc32
-
-
-def listing(run: Path) -> list[str]:
-    """Everything in a run folder; event files bear the time and process of each start."""
-    return sorted(str(path.relative_to(run)) for path in run.rglob("*") if "events.out" not in path.name)
+from run_folder import assert_sound, iterations_of, listing, losses_of, tensors_of
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from megatron.basics.errors import UserError
 
@@ -50,12 +50,13 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO
                 os.unlink(temporary)
 
 
-def raise_for_disk(error: OSError, path: str | os.PathLike[str]) -> None:
+def raise_for_disk(error: OSError, path: str | os.PathLike[str]) -> NoReturn:
     """Turn a full disk or a path that cannot be written into one sentence; re-raise anything else."""
     reasons = {
         errno.ENOSPC: "the disk is full; free some space and start again",
         errno.EDQUOT: "the disk quota is used up; free some space and start again",
         errno.EACCES: "permission denied; choose a folder that you may write to",
+        errno.EIO: "the disk reported an input/output error; check it, or choose another one",
         errno.EROFS: "the file system is read-only; choose another folder",
         errno.EEXIST: "a part of its path is a file; choose another folder",
         errno.ENOTDIR: "a part of its path is a file; choose another folder",

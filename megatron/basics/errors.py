@@ -13,6 +13,7 @@ EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_WRONG_USE = 2
 EXIT_STOPPED_AFTER_SAVING = 75  # EX_TEMPFAIL: start the same command again to go on
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
 SECONDS_FOR_RANK_0_TO_SPEAK = 1.5
 
 
@@ -44,7 +45,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def exit_on_user_error(main: Callable[[], Any]) -> NoReturn:
-    """Run `main` as a command: errors for people are printed without a traceback, a UserError exits with 2."""
+    """Run `main` as a command: errors for people are printed without a traceback, a UserError exits with 2.
+
+    Ctrl-C, where a command does not answer it otherwise, ends it without a word and with the shell's own code.
+    """
     try:
         status = main()
     except UserError as error:
@@ -53,6 +57,8 @@ def exit_on_user_error(main: Callable[[], Any]) -> NoReturn:
     except RunFault as error:
         _tell([str(error)])
         sys.exit(EXIT_FAULT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     sys.exit(status if isinstance(status, int) else EXIT_DONE)
 
 

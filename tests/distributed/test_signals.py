@@ -6,49 +6,87 @@ import sys
 import time
 
 import pytest
-from run_folder import iterations_of, leftovers_of, losses_of, tensors_of
-from test_kill import finish, ranks_of, start
+from faults import Fault
+from run_folder import iterations_of, leftovers_of, metrics_of, tensors_of
+from test_kill import ranks_of, start
 
-STEPS = 60
+STEPS = 6
+VALIDATION = {"eval_interval": 3, "eval_iters": 2, "split": "8,2,0"}
+MOMENTS = {
+    "load": ("megatron.cli.training:start_from", 1),
+    "index": ("megatron.cli.training:build_loaders", 1),  # before the handlers' first step
+    "first step": ("megatron.loop.loop:train_step", 1),
+    "step": ("megatron.loop.step:run_schedule", 2),
+    "evaluation": ("megatron.loop.loop:validate", 1),
+    "save": ("megatron.checkpoint.save:write_shard", 1),
+}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_corpus, entry_script, tmp_path_factory):
-    run = tmp_path_factory.mktemp("plain")
-    finish([sys.executable, entry_script, *tiny_corpus.flags(train_iters=STEPS, save=run)])
-    return run
+def undisturbed(trainer, tiny_corpus, tmp_path_factory):
+    runs = {}
+    for tensor_size in (1, 2):
+        runs[tensor_size] = tmp_path_factory.mktemp("undisturbed") / "run"
+        flags = tiny_corpus.flags(
+            train_iters=STEPS, save=runs[tensor_size], tensor_model_parallel_size=tensor_size, **VALIDATION
+        )
+        trainer.finish(flags, ranks=tensor_size)
+    return runs
 
 
-def send(command, run, number):
-    """Start, send one signal after the first step, and wait: the job and what it printed."""
-    process = start(command)
-    while process.poll() is None and not (run / "metrics.jsonl").exists():
-        time.sleep(0.01)
-    os.kill((ranks_of(process.pid) or [process.pid])[-1], number)
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_saves_and_goes_on(number, undisturbed, tiny_corpus, entry_script, tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, entry_script, *tiny_corpus.flags(train_iters=STEPS, save=run)]
-    code, output = send(command, run, number)
-    assert code == 75, output[-3000:]
-    assert number.name in output
-    (stopped_at,) = iterations_of(run)
-    assert stopped_at == max(losses_of(run)) < STEPS
-    finish(command)
-    assert tensors_of(run, STEPS) == tensors_of(undisturbed, STEPS)
-    assert losses_of(run) == losses_of(undisturbed)
+def stop_and_go_on(trainer, flags, run, plain, ranks, faults):
+    """The signals come, all ranks save the same step and end with 75; the next start ends like the undisturbed run."""
+    ended = trainer.run(flags, ranks=ranks, faults=faults)
+    assert ended.codes == [75] * ranks, ended.output
+    assert "stopping after iteration" in ended.output and "Traceback" not in ended.output
+    stopped_at = iterations_of(run)[-1]
+    assert stopped_at == metrics_of(run)[-1]["iteration"] < STEPS
     assert leftovers_of(run) == []
+    trainer.finish(flags, ranks=ranks)
+    assert tensors_of(run, STEPS) == tensors_of(plain, STEPS)
+    assert metrics_of(run) == metrics_of(plain)
 
 
-def test_a_signal_to_one_rank_stops_all(undisturbed, tiny_corpus, entry_script, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [*(("SIGTERM", moment) for moment in MOMENTS), ("SIGUSR1", "save"), ("SIGUSR1", "step"), ("SIGINT", "evaluation")],
+)
+def test_saves_and_goes_on(number, moment, undisturbed, trainer, tiny_corpus, tmp_path):
+    run = tmp_path / "run"
+    at, call = MOMENTS[moment]
+    way = {"async_save": number == "SIGUSR1"}
+    flags = tiny_corpus.flags(train_iters=STEPS, save=run, save_interval=2, **VALIDATION, **way)
+    faults = [Fault(at=at, call=call, do=number)]
+    stop_and_go_on(trainer, flags, run, undisturbed[1], 1, faults)
+
+
+@pytest.mark.parametrize("told", [(0,), (1,), (0, 1)], ids=["the first", "the second", "both"])
+def test_one_rank_or_all(told, undisturbed, trainer, tiny_corpus, tmp_path):
+    run = tmp_path / "run"
+    flags = tiny_corpus.flags(train_iters=STEPS, save=run, tensor_model_parallel_size=2, **VALIDATION)
+    faults = [Fault(at="megatron.loop.loop:train_step", call=2, do="SIGTERM", rank=rank) for rank in told]
+    stop_and_go_on(trainer, flags, run, undisturbed[2], 2, faults)
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])
+def test_before_there_is_anything_to_save(number, code, trainer, tiny_corpus, tmp_path):
+    fault = Fault(at="megatron.tokenization.tokenizer:load_tokenizer", call=1, do=number)
+    ended = trainer.run(tiny_corpus.flags(train_iters=2, save=tmp_path / "run"), faults=[fault])
+    assert ended.code == code and "Traceback" not in ended.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_launcher_is_told(tiny_corpus, entry_script, tmp_path):
+    """As a cluster does it: torchrun gets SIGTERM and passes it on; both ranks save the same step and end."""
     run = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, entry_script, *tiny_corpus.flags(train_iters=2000, save=run)]
-    code, output = send(command, run, signal.SIGUSR1)
-    assert code == 1 and "exitcode  : 75" in output, output[-3000:]  # torchrun's own code for a rank that stopped
-    (stopped_at,) = iterations_of(run)
-    assert stopped_at == max(losses_of(run))
+    flags = tiny_corpus.flags(train_iters=5000, save=run, tensor_model_parallel_size=2)
+    process = start([*launcher, entry_script, *flags])
+    while process.poll() is None and not (run / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    ranks = ranks_of(process.pid)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0 and "stopping after iteration" in output, output[-3000:]
+    assert iterations_of(run) == [metrics_of(run)[-1]["iteration"]]
+    assert len(ranks) == 2 and not any(os.path.exists(f"/proc/{rank}") for rank in ranks)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.atomic_files import atomic_writer, raise_for_disk
 from megatron.loop.hooks.protocol import Hook, RunFacts
 from megatron.loop.hooks.registry import HookSetup
 from megatron.loop.report import StepReport, ValidationReport
@@ -38,9 +38,12 @@ class MetricsFileHook(Hook):
         """Cut what a later, lost part of the run wrote, and open the file for appending."""
         if not facts.is_main:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut_after(self.path, facts.start_iteration)
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            cut_after(self.path, facts.start_iteration)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise_for_disk(error, self.path)
 
     def on_step(self, report: StepReport) -> None:
         """One line."""

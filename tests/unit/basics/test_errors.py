@@ -12,7 +12,7 @@ def end_of(result: object, capsys: pytest.CaptureFixture[str]) -> tuple[object, 
     """Exit code and standard error of a command that returns or raises `result`."""
 
     def main() -> object:
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
@@ -25,9 +25,12 @@ def test_every_fault_is_a_line_and_the_exit_code_says_wrong_use(capsys: pytest.C
     assert end_of(UserError("--a is wrong.", "--b too."), capsys) == (2, "error: --a is wrong.\nerror: --b too.\n")
 
 
-@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (75, 75), (RunFault("NaN for ever."), 1)])
+@pytest.mark.parametrize(
+    ("result", "code"), [(None, 0), (0, 0), (75, 75), (RunFault("NaN for ever."), 1), (KeyboardInterrupt(), 130)]
+)
 def test_other_ends(result: object, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert end_of(result, capsys)[0] == code
+    ended_with, printed = end_of(result, capsys)
+    assert ended_with == code and "Traceback" not in printed
 
 
 def test_a_programming_error_keeps_its_traceback() -> None:

@@ -93,6 +93,7 @@ class PendingSave:
                         known = tensors[key].pieces if key in tensors else ()
                         tensors[key] = TensorEntry(entry.dtype, entry.shape, (*known, *entry.pieces))
                 files = {name: size for _, part, _ in parts for name, size in part.items()}
+                self._require_all_files(files)
                 Manifest(tensors, files, self.contents).write(self._folder)
                 folders.publish(self.run_folder, self.contents.progress.iteration)
                 return None
@@ -100,3 +101,10 @@ class PendingSave:
                 faults = [str(fault)]
         shutil.rmtree(self._folder, ignore_errors=True)
         return f"the checkpoint of iteration {self.contents.progress.iteration} was not saved: {faults[0]}"
+
+    def _require_all_files(self, files: dict[str, int]) -> None:
+        """Every rank's file must be here: folders of single nodes would each hold a part of a checkpoint."""
+        for name, size in files.items():
+            path = self._folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise UserError(f"{path} is not seen by rank 0; --save must be a folder that all nodes share.")

@@ -103,7 +103,7 @@ def train_step(
     scaler = model.inner_optimizer.grad_scaler
     loss_scale = float(scaler.scale) if scaler else None
     outputs = run_schedule(model.chunks, batches, rule, grid, forward_only=False)
-    names = rule.architecture.loss_names
+    names, config = rule.architecture.loss_names, model.optimizer.config
     losses, votes = reduce_losses(outputs, names, asks, grid, device)
 
     overflow = model.optimizer.prepare_grads()
@@ -111,6 +111,8 @@ def train_step(
     nonfinite = next((name for name, (total, _) in losses.items() if not math.isfinite(total)), None)
     if nonfinite is None and not overflow and not math.isfinite(grad_norm):
         nonfinite = _first_nonfinite_parameter(model, grid)
+    if nonfinite is None and overflow and loss_scale is not None and loss_scale <= config.min_loss_scale:
+        nonfinite = _first_nonfinite_parameter(model, grid)  # no smaller scale is left that could mend it
     if nonfinite is None and not overflow:
         _apply(model, grad_norm)
     return StepResult(losses, grad_norm, overflow and nonfinite is None, nonfinite, loss_scale, votes)

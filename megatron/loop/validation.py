@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -17,7 +18,8 @@ from megatron.records.batch import Batch
 def validate(
     model: TrainableModel, steps: Iterator[Sequence[Batch]], rule: LossRule, grid: Grid, device: Device
 ) -> dict[str, float]:
-    """Mean loss per target token over all micro-batches of all steps, by name; dropout off. A collective."""
+    """Mean loss per target token over all micro-batches of all steps, by name; dropout and z-loss off. A collective."""
+    rule = replace(rule, z_loss_coeff=0.0)  # runs are compared by what they predict
     outputs = []
     with model.parameters_gathered():
         for chunk in model.chunks:

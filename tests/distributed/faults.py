@@ -122,8 +122,10 @@ def _watch_disk(fault: Fault) -> None:
 
 
 def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
+    if arguments and isinstance(arguments[0], int):  # an open file: its bytes are counted when they become durable
+        return False
     if event == "open":
-        return not isinstance(arguments[0], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
     if event == "os.mkdir":
         return not os.path.isdir(arguments[0])
     return event in ("os.rename", "os.remove", "os.rmdir", "os.truncate")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -14,28 +16,46 @@ from megatron.basics.errors import UserError
 LOCK_NAME = ".lock"
 
 
-def lock_folder(folder: Path) -> IO[str]:
-    """Hold `folder` until the returned file is closed or this process ends, however it ends.
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` inside the block, or until this process ends, however it ends.
 
+    A folder that was made for the lock and holds nothing else afterwards goes with it: what wanted it never began.
     Raises UserError naming the owner when another process holds it, or when the disk does not let us write.
     """
     path = folder / LOCK_NAME
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the open file is the lock
-    except OSError as error:
-        raise_for_disk(error, path)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
-        raise UserError(f"{folder} is being written by {owner}; wait for it or choose another --save.") from error
-    try:
+        file = _held(path)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
     except OSError as error:
         raise_for_disk(error, path)
-    return file
+    try:
+        yield
+    finally:
+        if is_new and os.listdir(folder) == [LOCK_NAME]:
+            path.unlink()
+            folder.rmdir()
+        file.close()
+
+
+def _held(path: Path) -> IO[str]:
+    """The open lock file, locked."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the open file is the lock
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            file.close()
+            raise UserError(
+                f"{path.parent} is being written by {owner}; wait for it or choose another --save."
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # its owner removed it between our two calls

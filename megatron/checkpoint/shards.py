@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -65,7 +66,10 @@ def write_shard(shard: StagedShard, folder: Path, file: str) -> tuple[dict[str, 
     except OSError as error:
         raise_for_disk(error, path)
     except SafetensorError as error:
-        raise UserError(f"{path} could not be written: {error}. Free some space and start again.") from error
+        number = re.search(r"\(os error (\d+)\)", str(error))  # all that is left of the system's answer
+        if number is None:
+            raise UserError(f"{path} could not be written: {error}; free some space and start again.") from error
+        raise_for_disk(OSError(int(number[1]), str(error)), path)
     return entries, {file: path.stat().st_size}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,12 +63,9 @@ def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, devic
     from megatron.checkpoint import folders
     from megatron.cli.training import build_training
 
-    lock = None
-    if grid.is_main and config.checkpoint.save:
-        lock = lock_folder(Path(config.checkpoint.save))
-        folders.remove_unfinished(Path(config.checkpoint.save))
-    try:
+    with contextlib.ExitStack() as held:
+        if grid.is_main and config.checkpoint.save:
+            run_folder = Path(config.checkpoint.save)
+            held.enter_context(lock_folder(run_folder))
+            folders.remove_unfinished(run_folder)
         return build_training(config, tokenizer, origin, device, grid).run()
-    finally:
-        if lock is not None:
-            lock.close()

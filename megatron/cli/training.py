@@ -45,6 +45,7 @@ def build_training(
     loaders = build_loaders(config, objective, architecture, tokenizer, grid, device)
     backend, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)
+    saver = _saver(config, model, grid, say)
     start = start_from(origin, model, grid, say)
     padded_vocabulary_size = config.model.padded_vocabulary_size(tokenizer.vocabulary_size)
     parameters = decoder_parameters(
@@ -99,7 +100,7 @@ def build_training(
         seq_length=config.data.seq_length,
         seed=config.batch.seed,
         hooks=hooks,
-        saver=_saver(config, model, grid, say),
+        saver=saver,
         contents_at=_contents(config, tokenizer, model, start),
         stop_signal=stop_signal,
         progress=start.progress,

@@ -1,8 +1,6 @@
 """Bad input is answered by sentences on stderr, exit code 2, no traceback, and nothing left behind."""
 
 import json
-import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -10,28 +8,16 @@ from pathlib import Path
 
 import pytest
 from launch import ROOT, environment_for
-from test_kill import finish
+from run_folder import assert_sound, iterations_of, leftovers_of, listing, losses_of, tensors_of
+from trainer import Ended
 
 
-def run(entry_script, flags, world_size=1, **options):
-    return subprocess.run(
-        [sys.executable, entry_script, *flags],
-        cwd=ROOT,
-        env=environment_for({"WORLD_SIZE": str(world_size)}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
-
-
-def assert_refused(done, *fragments, code=2):
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    faults = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert faults and all(fault.endswith((".", "?")) for fault in faults)
+def assert_refused(ended, *fragments, code=2):
+    assert ended.code == code, ended.output
+    assert "Traceback" not in ended.output
+    assert ended.errors and all(error.endswith((".", "?")) for error in ended.errors)
     for fragment in fragments:
-        assert any(fragment in fault for fault in faults), (fragment, faults)
+        assert any(fragment in error for error in ended.errors), (fragment, ended.errors)
 
 
 WRONG_SETTINGS = {
@@ -50,18 +36,30 @@ WRONG_SETTINGS = {
 
 @pytest.mark.parametrize("name", WRONG_SETTINGS)
 def test_wrong_setting(name, tiny_corpus, entry_script, tmp_path):
+    """A start of its own for each; all but the question for a GPU are answered before torch is imported."""
     changed, fragment = WRONG_SETTINGS[name]
-    world_size = changed.get("world_size", 1)
-    flags = {key: value for key, value in changed.items() if key != "world_size"}
-    done = run(entry_script, tiny_corpus.flags(save=tmp_path / "run", **flags), world_size)
-    assert_refused(done, fragment)
+    environment = {"WORLD_SIZE": str(changed.get("world_size", 1)), "PYTHONPROFILEIMPORTTIME": "1"}
+    flags = tiny_corpus.flags(save=tmp_path / "run", **{k: v for k, v in changed.items() if k != "world_size"})
+    done = subprocess.run(
+        [sys.executable, entry_script, *flags],
+        cwd=ROOT,
+        env=environment_for(environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert_refused(Ended([done.returncode], done.stderr), fragment)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "argparse" in imported
+    assert ("torch" in imported) == (name == "no gpu")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_yaml_that_cannot_be_read(tiny_corpus, entry_script, tmp_path):
+def test_yaml_that_cannot_be_read(trainer, tiny_corpus, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("hidden_size: [64\n")
-    assert_refused(run(entry_script, tiny_corpus.flags(config=config)), str(config))
+    assert_refused(trainer.run(tiny_corpus.flags(config=config)), str(config))
+    assert_refused(trainer.run(tiny_corpus.flags(config=tmp_path)), str(tmp_path))
 
 
 @pytest.fixture
@@ -74,47 +72,73 @@ def own_corpus(tiny_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
-def test_truncated_token_file(suffix, own_corpus, tiny_corpus, entry_script, tmp_path):
+def test_truncated_or_missing_token_file(suffix, own_corpus, trainer, tiny_corpus, tmp_path):
     path = Path(f"{own_corpus}{suffix}")
-    path.write_bytes(path.read_bytes()[:-7])
-    done = run(entry_script, tiny_corpus.flags(data_path=own_corpus, save=tmp_path / "run"))
-    assert_refused(done, str(path))
-    assert not list((tmp_path / "run").glob("iter_*"))
+    flags = tiny_corpus.flags(data_path=own_corpus, save=tmp_path / "run")
+    content = path.read_bytes()
+    for length in (len(content) - 7, len(content) // 2, 0):
+        path.write_bytes(content[:length])
+        assert_refused(trainer.run(flags), str(path))
+        assert not (tmp_path / "run").exists()
+    path.unlink()
+    assert_refused(trainer.run(flags), str(path))
 
 
-def test_token_over_the_vocabulary(own_corpus, tiny_corpus, entry_script):
+def test_token_over_the_vocabulary(own_corpus, trainer, tiny_corpus):
     path = Path(f"{own_corpus}.bin")
     content = bytearray(path.read_bytes())
     content[: len(content) // 2] = b"\xff\x7f" * (len(content) // 4)
     path.write_bytes(content)
-    assert_refused(run(entry_script, tiny_corpus.flags(data_path=own_corpus)), str(path))
+    assert_refused(trainer.run(tiny_corpus.flags(data_path=own_corpus)), str(path))
 
 
-def test_index_of_another_tokenizer(own_corpus, tiny_corpus, entry_script):
+def test_index_of_another_tokenizer(own_corpus, trainer, tiny_corpus):
     facts = json.loads(Path(tiny_corpus.prefix + ".json").read_text())
     Path(f"{own_corpus}.json").write_text(json.dumps({**facts, "tokenizer_fingerprint": "0" * 64}))
-    assert_refused(run(entry_script, tiny_corpus.flags(data_path=own_corpus)), "okenizer")
+    assert_refused(trainer.run(tiny_corpus.flags(data_path=own_corpus)), "okenizer")
 
 
 @pytest.fixture(scope="module")
-def finished_run(tiny_corpus, entry_script, tmp_path_factory):
+def finished_run(trainer, tiny_corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    finish([sys.executable, entry_script, *tiny_corpus.flags(train_iters=4, save=folder, save_interval=2)])
+    trainer.finish(tiny_corpus.flags(train_iters=4, save=folder, save_interval=2))
     return folder
 
 
-def test_checkpoint_of_another_model(finished_run, tiny_corpus, entry_script):
-    before = sorted(os.listdir(finished_run))
-    flags = tiny_corpus.flags(train_iters=8, save=finished_run, hidden_size=64, seed=7)
-    done = run(entry_script, flags)
-    assert_refused(done, "--hidden-size is 64 here and 32 in")
-    assert sorted(os.listdir(finished_run)) == before
+def test_no_checkpoint_of_a_run_was_opened_for_code(finished_run):
+    """Pickles and zip files, which torch.save writes, begin with these bytes."""
+    files = [path for path in finished_run.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    assert not [path for path in files if path.read_bytes().startswith((b"\x80", b"PK"))]
+
+
+@pytest.mark.parametrize("changed", [{"hidden_size": 64, "seed": 7}, {"num_layers": 1, "load": "", "finetune": True}])
+def test_checkpoint_of_another_model(changed, finished_run, trainer, tiny_corpus, tmp_path):
+    before = listing(finished_run)
+    if "load" in changed:
+        flags = tiny_corpus.flags(save=tmp_path / "run", **{**changed, "load": finished_run})
+    else:
+        flags = tiny_corpus.flags(train_iters=8, save=finished_run, **changed)
+    assert_refused(trainer.run(flags), "-layers is 1 here and 2" if "load" in changed else "--hidden-size is 64 here")
+    assert listing(finished_run) == before and list(tmp_path.iterdir()) == []
+
+
+def test_half_written_checkpoint(finished_run, trainer, tiny_corpus, tmp_path):
+    """What a killed save leaves is no checkpoint, neither to --load nor to a run that goes on."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    for iteration in (2, 4):
+        (folder / f"iter_000000{iteration}").rename(folder / f".iter_000000{iteration}.unfinished")
+    before = listing(folder)
+    assert_refused(trainer.run(tiny_corpus.flags(load=folder)), f"--load {folder} holds no complete checkpoint")
+    assert listing(folder) == before
+    assert_refused(trainer.run(tiny_corpus.flags(load=tmp_path / "absent")), f"--load {tmp_path / 'absent'}")
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "last byte", "deleted", "bit"])
 @pytest.mark.parametrize("name", ["manifest.json", "shard_00000.safetensors"])
-def test_damaged_checkpoint(name, damage, finished_run, tiny_corpus, entry_script, tmp_path):
-    """The newest one is damaged: it is named, and the run goes on from the one before it."""
+def test_damaged_checkpoint(name, damage, finished_run, trainer, tiny_corpus, tmp_path):
+    """The newest one is damaged: it is named, and the run goes on from the one before it, to the same weights."""
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
     path = folder / "iter_0000004" / name
@@ -126,27 +150,85 @@ def test_damaged_checkpoint(name, damage, finished_run, tiny_corpus, entry_scrip
     )
     if damage == "deleted":
         path.unlink()
-    done = run(entry_script, tiny_corpus.flags(train_iters=4, save=folder))
-    assert done.returncode == 0, done.stderr
+    ended = trainer.finish(tiny_corpus.flags(train_iters=4, save=folder))
     if (name, damage) != ("manifest.json", "deleted"):  # that one never was a checkpoint
-        assert f"{path.parent}" in done.stderr and "trying the checkpoint before it" in done.stderr
-    assert "iter_0000002" in done.stderr
-    repaired = [json.loads((f / "iter_0000004" / "manifest.json").read_text()) for f in (folder, finished_run)]
-    assert repaired[0]["body"]["tensors"] == repaired[1]["body"]["tensors"]
+        (warning,) = [line for line in ended.output.splitlines() if line.startswith("warning")]
+        assert str(path) in warning and "trying the checkpoint before it" in warning
+    assert f"loaded {folder}/iter_0000002" in ended.output
+    assert tensors_of(folder, 4) == tensors_of(finished_run, 4)
 
 
-def test_full_disk(tiny_corpus, entry_script, tmp_path):
+def test_every_checkpoint_is_damaged(finished_run, trainer, tiny_corpus, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    for shard in folder.glob("iter_*/shard_*"):
+        content = bytearray(shard.read_bytes())
+        content[-5] ^= 1
+        shard.write_bytes(content)
+    before = {path: path.read_bytes() for path in folder.glob("iter_*/*")}
+    ended = trainer.run(tiny_corpus.flags(train_iters=4, save=folder))
+    assert_refused(ended, f"{folder} holds no checkpoint that can be loaded")
+    assert len(ended.errors) == 1
+    assert {path: path.read_bytes() for path in folder.glob("iter_*/*")} == before
+
+
+def test_full_disk(trainer, tiny_corpus, tmp_path):
     """No file may grow beyond 64 kB, which the system reports as it does a full disk: nothing half-written stays."""
     folder = tmp_path / "run"
-    flags = tiny_corpus.flags(train_iters=2, save=folder)
-    done = run(entry_script, flags, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)))
-    assert_refused(done, "iteration 2 was not saved")
-    assert list(folder.glob("*iter_*")) == [] and list(folder.glob(".iter_*")) == []
+    ended = trainer.run(tiny_corpus.flags(train_iters=3, save=folder, save_interval=1), file_size=65536)
+    assert_refused(ended, "iteration 3 was not saved")
+    warnings = [line for line in ended.output.splitlines() if line.startswith("warning")]
+    assert [f"iteration {number} was not saved" in line for number, line in enumerate(warnings, 1)] == [True, True]
+    assert iterations_of(folder) == [] and leftovers_of(folder) == [] and len(losses_of(folder)) == 3
 
 
-def test_folder_in_use(finished_run, tiny_corpus, entry_script):
-    from megatron.basics.lock_file import lock_folder
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount(options) mounts a file system in memory; only root may."""
+    mounted = []
 
-    with lock_folder(finished_run):
-        done = run(entry_script, tiny_corpus.flags(train_iters=8, save=finished_run))
-    assert_refused(done, f"process {os.getpid()}")
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+        if done.returncode:
+            pytest.skip("no file system can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_too_small_disk(small_disk, trainer, tiny_corpus):
+    """A disk that cannot hold one checkpoint is refused before the first step."""
+    disk = small_disk("size=500k")
+    ended = trainer.run(tiny_corpus.flags(train_iters=2, save=disk / "run"))
+    assert_refused(ended, "a checkpoint needs 0.000686 GB and 0.000")
+    assert listing(disk) == []
+
+
+def test_disk_that_fills_up(small_disk, trainer, tiny_corpus):
+    """The older checkpoints stay whole, and the run goes on where there is room again."""
+    disk = small_disk("size=2m")
+    flags = tiny_corpus.flags(train_iters=6, save=disk / "run", save_interval=1)
+    ended = trainer.run(flags)
+    assert_refused(ended, "iteration 6 was not saved", "the disk is full")
+    assert iterations_of(disk / "run") == [1, 2] and leftovers_of(disk / "run") == []
+    for iteration in (1, 2):
+        assert_sound(disk / "run" / f"iter_000000{iteration}")
+    shutil.rmtree(disk / "run" / "iter_0000001")
+    trainer.finish([*flags, "--keep-last", "1"])
+    assert iterations_of(disk / "run") == [6]
+
+
+def test_read_only_folder(small_disk, trainer, tiny_corpus):
+    disk = small_disk("ro")
+    assert_refused(trainer.run(tiny_corpus.flags(save=disk / "run")), f"--save {disk / 'run'}", "no permission")
+
+
+def test_folder_that_is_a_file(trainer, tiny_corpus, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    assert_refused(trainer.run(tiny_corpus.flags(save=tmp_path / "run")), "is not a folder")
+    assert (tmp_path / "run").read_text() == "mine"

@@ -1,5 +1,6 @@
 """Stopped and started again: the same bits on the same layout, the same samples on another, a refusal otherwise."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -185,8 +186,9 @@ def test_two_jobs_one_folder(trainer, tiny_corpus, tmp_path):
     flags = tiny_corpus.flags(train_iters=2, save=run)
     with lock_folder(run):
         ended = trainer.run(flags)
-    assert ended.code == 2 and "is being written by process" in ended.errors[0]
-    assert [path.name for path in run.iterdir()] == [LOCK_NAME]
+        assert ended.code == 2 and f"is being written by process {os.getpid()} on" in ended.errors[0]
+        assert [path.name for path in run.iterdir()] == [LOCK_NAME]
+    assert not run.exists()  # nothing had begun
     killed = trainer.run(flags, faults=[Fault(at="megatron.loop.loop:train_step", call=1)])
     assert killed.code == -9 and (Path(run) / LOCK_NAME).read_text().startswith("process")
     trainer.finish(flags)

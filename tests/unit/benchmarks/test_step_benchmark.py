@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from benchmarks.training_steps import StepShape, hugging_face_step, interleave, median_ratio, our_step
-from megatron.device.device import choose_device
-from megatron.layout import grid as grids
-from megatron.layout.options import LayoutOptions
+from tests.oracles.one_process_model import DEVICE, one_process_grid
 
 SHAPE = StepShape(
     name="toy", hidden_size=32, num_layers=2, num_heads=2, seq_length=64, vocabulary_size=256, batch_size=2
@@ -19,20 +17,15 @@ SHAPE = StepShape(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_both_train_a_model_of_the_same_size_on_the_same_tokens(dtype: torch.dtype) -> None:
-    device = choose_device("cpu")
-    grid = grids.initialise(LayoutOptions(), device)
-    try:
-        steps = {
-            "ours": our_step(SHAPE, device, grid, dtype),
-            "peer": hugging_face_step(SHAPE, device, dtype),  # asserts that the sizes agree
-        }
-        for step in steps.values():
-            first = step()
-            assert first == pytest.approx(math.log(SHAPE.vocabulary_size), abs=0.1)
-            assert min(step() for _ in range(5)) < first
-        seconds = interleave(steps, device, rounds=2, warm_up=1)
-    finally:
-        grids.shut_down()
+    steps = {
+        "ours": our_step(SHAPE, DEVICE, one_process_grid(), dtype),
+        "peer": hugging_face_step(SHAPE, DEVICE, dtype),  # asserts that the sizes agree
+    }
+    for step in steps.values():
+        first = step()
+        assert first == pytest.approx(math.log(SHAPE.vocabulary_size), abs=0.1)
+        assert min(step() for _ in range(5)) < first
+    seconds = interleave(steps, DEVICE, rounds=2, warm_up=1)
     assert {name: len(times) for name, times in seconds.items()} == {"ours": 2, "peer": 2}
 
 

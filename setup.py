@@ -30,8 +30,8 @@ LOOP_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast
 LOOP_FLAGS += ["-fno-math-errno", "-fno-trapping-math"]  # both keep loops from being vectorised and change no result
 TORCH_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
 X86_LEVELS = {
-    "kAvx2Loops": ["-mavx2", "-mfma"],
-    "kAvx512Loops": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    "Avx2": ["-mavx2", "-mfma"],
+    "Avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
 DEFAULT_CUDA_ARCHITECTURES = ("80", "90", "100")
 
@@ -112,18 +112,23 @@ def build_library(target: Path) -> None:
 
 def cpu_units(compiler: str, includes: list[str]) -> list[Unit]:
     """The vector loops once for each instruction set, and the code around them."""
-    levels: dict[str, list[str]] = {"kBaselineLoops": []}
+    levels: dict[str, list[str]] = {"Baseline": []}
     defines = []
     if platform.machine() in ("x86_64", "AMD64"):
         levels |= X86_LEVELS
         defines = ["-DTRIARCH_X86_LEVELS"]
-    loops = CSRC / "attention" / "softmax_rows.cpp"
+    folder = CSRC / "attention"
     units = [
-        Unit(loops, (compiler, *LOOP_FLAGS, *defines, *flags, f"-DTRIARCH_LOOPS={level}"), f"softmax_rows-{level}")
+        Unit(
+            folder / source,
+            (compiler, *LOOP_FLAGS, *defines, *flags, f"-DTRIARCH_LOOPS=k{level}{loops}"),
+            f"{loops}-{level}".lower(),
+        )
+        for source, loops in (("softmax_rows.cpp", "Loops"), ("attention_tiles.cpp", "Attention"))
         for level, flags in levels.items()
     ]
-    for source in (CSRC / "attention" / "interval_softmax_cpu.cpp", CSRC / "bindings" / "attention.cpp"):
-        units.append(Unit(source, (compiler, *TORCH_FLAGS, *defines, *includes), source.stem))
+    for path in (*sorted(folder.glob("*_cpu.cpp")), CSRC / "bindings" / "attention.cpp"):
+        units.append(Unit(path, (compiler, *TORCH_FLAGS, *defines, *includes), path.stem))
     return units
 
 

@@ -92,7 +92,7 @@ def our_step(shape: StepShape, device: Device, grid: Grid, dtype: torch.dtype) -
         max_positions=shape.seq_length,
         seed=1,
     )
-    _, attend = choose_backend("auto", is_cuda=device.is_cuda, sequence_length=shape.seq_length)
+    _, attend = choose_backend("auto", is_cuda=device.is_cuda)
     config, chunks = build_chunks(recipe, layout, grid, device, dtype, attend)
     model = make_trainable(config, chunks, layout, optimizer)
     rule = LossRule(architecture=architecture, vocabulary_size=shape.vocabulary_size)

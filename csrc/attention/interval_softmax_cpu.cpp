@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "checks.h"
+#include "cpu_levels.h"
 #include "softmax_rows.h"
 
 namespace triarch {
@@ -24,32 +25,13 @@ constexpr int64_t kQueriesPerBiasTask = 64;
 
 const RowLoops& best_loops() {
 #ifdef TRIARCH_X86_LEVELS
-  static const RowLoops& best = [&]() -> const RowLoops& {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
-      return kAvx512Loops;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2Loops;
-    return kBaselineLoops;
-  }();
-  return best;
+  return best_of(kBaselineLoops, kAvx2Loops, kAvx512Loops);
 #else
   return kBaselineLoops;
 #endif
 }
 
 std::string cpu_loops() { return best_loops().name; }
-
-RowType row_type(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat: return RowType::kFloat;
-    case at::kDouble: return RowType::kDouble;
-    case at::kBFloat16: return RowType::kBFloat16;
-    case at::kHalf: return RowType::kHalf;
-    default: TORCH_CHECK_TYPE(false, "interval_softmax: ", tensor.scalar_type(), " scores are not supported");
-  }
-}
 
 RowShape row_shape(const at::Tensor& scores, const at::Tensor& contiguous_intervals, double scale) {
   return {scores.size(1), scores.size(2), scores.size(3), contiguous_intervals.const_data_ptr<int32_t>(), scale};
@@ -71,7 +53,7 @@ void forward_into(const at::Tensor& probs, const at::Tensor& scores, const at::T
     rows.bias = bias->const_data_ptr<float>();
     rows.bias_stride = bias->stride(0);
   }
-  const RowType type = row_type(scores);
+  const RowType type = row_type(scores, "interval_softmax");
   const RowLoops& loops = best_loops();
   const int64_t num_rows = scores.numel() / scores.size(3);
   at::parallel_for(0, num_rows, rows_per_task(scores.size(3)),
@@ -84,7 +66,7 @@ void backward_into(const at::Tensor& grad_scores, const at::Tensor& grad_probs, 
   const at::Tensor own_intervals = intervals.contiguous();
   const BackwardRows rows{row_shape(probs, own_intervals, scale), grad_probs.const_data_ptr(), probs.const_data_ptr(),
                           grad_scores.mutable_data_ptr(), nullptr};
-  const RowType type = row_type(probs);
+  const RowType type = row_type(probs, "interval_softmax");
   const RowLoops& loops = best_loops();
   const int64_t num_rows = probs.numel() / probs.size(3);
   at::parallel_for(0, num_rows, rows_per_task(probs.size(3)),
@@ -102,7 +84,7 @@ at::Tensor backward_with_bias_into(const at::Tensor& grad_scores, const at::Tens
   const at::Tensor own_intervals = intervals.contiguous();
   const BackwardRows rows{row_shape(probs, own_intervals, scale), grad_probs.const_data_ptr(), probs.const_data_ptr(),
                           grad_scores.mutable_data_ptr(), nullptr};
-  const RowType type = row_type(probs);
+  const RowType type = row_type(probs, "interval_softmax");
   const RowLoops& loops = best_loops();
 
   const int64_t tasks_per_head = (num_queries + kQueriesPerBiasTask - 1) / kQueriesPerBiasTask;

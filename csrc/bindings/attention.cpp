@@ -8,6 +8,8 @@
 #include <optional>
 #include <tuple>
 
+#include "../attention/attention_checks.h"
+
 namespace triarch {
 namespace {
 
@@ -33,6 +35,23 @@ at::Tensor backward_in_place_meta(const at::Tensor&, const at::Tensor& probs, co
   return grad_bias_meta(probs, has_bias);
 }
 
+std::tuple<at::Tensor, at::Tensor> attention_meta(const at::Tensor& query, const at::Tensor& key,
+                                                  const at::Tensor& value, const at::Tensor& intervals,
+                                                  const std::optional<at::Tensor>& distance_bias, double) {
+  check_attention(query, key, value, intervals, distance_bias);
+  return {empty_by_position(query), empty_log_sums(query)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward_meta(
+    const at::Tensor&, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor&,
+    const at::Tensor&, const at::Tensor& intervals, const std::optional<at::Tensor>& distance_bias,
+    bool needs_grad_bias, double) {
+  check_attention(query, key, value, intervals, distance_bias);
+  const at::Tensor grad_bias = empty_grad_bias(query, key, needs_grad_bias);
+  return {empty_by_position(query), empty_by_position(key), empty_by_position(value),
+          needs_grad_bias ? grad_bias.sum(0) : grad_bias};
+}
+
 }  // namespace
 
 TORCH_LIBRARY(triarch, library) {
@@ -47,6 +66,15 @@ TORCH_LIBRARY(triarch, library) {
   library.def(
       "interval_softmax_backward_(Tensor(a!) grad_probs, Tensor probs, Tensor intervals, bool has_bias, float scale)"
       " -> Tensor");
+  // query [b, h, s_q, d], key and value [b, g, s_k, d] -> (context [b, h, s_q, d], log_sums float32 [b, h, s_q]).
+  library.def(
+      "interval_attention(Tensor query, Tensor key, Tensor value, Tensor intervals, Tensor? distance_bias, float scale)"
+      " -> (Tensor, Tensor)");
+  // -> (grad_query, grad_key, grad_value, grad_bias); grad_bias has no entries if it is not needed.
+  library.def(
+      "interval_attention_backward(Tensor grad_context, Tensor query, Tensor key, Tensor value, Tensor context,"
+      " Tensor log_sums, Tensor intervals, Tensor? distance_bias, bool needs_grad_bias, float scale)"
+      " -> (Tensor, Tensor, Tensor, Tensor)");
   // The instruction set that the CPU kernels use on this machine.
   library.def("cpu_loops() -> str");
 }
@@ -56,6 +84,8 @@ TORCH_LIBRARY_IMPL(triarch, Meta, library) {
   library.impl("interval_softmax_", &softmax_in_place_meta);
   library.impl("interval_softmax_backward", &backward_meta);
   library.impl("interval_softmax_backward_", &backward_in_place_meta);
+  library.impl("interval_attention", &attention_meta);
+  library.impl("interval_attention_backward", &attention_backward_meta);
 }
 
 }  // namespace triarch

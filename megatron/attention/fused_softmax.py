@@ -1,7 +1,9 @@
-"""Attention from two matrix products and the fused interval softmax between them.
+"""Attention whose softmax reads visible keys only, fused with what stands around it as far as the device allows.
 
-On CPU the queries are taken in blocks, each multiplied with the keys it sees only. The scores become probabilities in
-place, and the gradient of the probabilities becomes that of the scores in place, so a layer keeps one matrix.
+On CPU the two products and the softmax are one native op that keeps nothing of size s^2. With dropout, in float64 and on
+CUDA there are two products and the fused interval softmax between them: queries are taken in blocks (one on CUDA), each
+multiplied with the keys it sees only; the scores become probabilities in place, and the gradient of the probabilities
+becomes that of the scores in place, so a layer keeps one matrix.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ def attend(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention over key intervals: the signature and the promises of `registry.AttentionBackend`."""
+    if attention_ops_available() and not dropout_p and takes_tiles(query):
+        return torch.ops.triarch.interval_attention(query, key, value, visibility.intervals, distance_bias, scale)[0]
     batch, num_heads, num_queries, width = query.shape
     num_groups, num_keys = key.shape[1], key.shape[2]
     # The heads that share keys stand side by side; r = h / g of them. Views, whichever way the storage is permuted.
@@ -38,6 +42,11 @@ def attend(
     else:
         context = _plain_attention(query, key, value, distance_bias, visibility.intervals, scale, dropout_p)
     return context.view(batch, num_heads, num_queries, width)
+
+
+def takes_tiles(query: Tensor) -> bool:
+    """Whether the whole of attention is one native op for these queries; see `csrc/attention/attention_tiles.cpp`."""
+    return query.device.type == "cpu" and query.dtype != torch.float64
 
 
 def _plain_attention(

@@ -43,38 +43,28 @@ class AttentionBackend(Protocol):
         """
 
 
-# From here on torch's causal kernel, which keeps no scores, is the faster one on CPU.
-_LONG_ON_CPU = 1536
-
-
 def choose_backend(
     name: str,
     *,
     is_cuda: bool = False,
     is_causal: bool = True,
     has_bias: bool = False,
-    has_dropout: bool = False,
-    sequence_length: int = 0,
 ) -> tuple[str, AttentionBackend]:
     """The backend of `--attention-backend name` as (name, function); for `auto` the fastest one for the job.
 
     is_cuda: where the model runs. is_causal: every mask is plainly causal, so that a library may take its causal
-    kernel. sequence_length: number of keys. Raises UserError for an unknown name.
+    kernel. Raises UserError for an unknown name.
     """
     if name == "auto":
-        name, reason = _fastest(
-            is_cuda, is_causal and not has_bias, has_dropout=has_dropout, sequence_length=sequence_length
-        )
+        name, reason = _fastest(is_cuda, is_causal and not has_bias)
         logger.info("attention backend: %s (%s)", name, reason)
     return name, ATTENTION_BACKENDS[name]
 
 
-def _fastest(is_cuda: bool, is_plainly_causal: bool, *, has_dropout: bool, sequence_length: int) -> tuple[str, str]:
+def _fastest(is_cuda: bool, is_plainly_causal: bool) -> tuple[str, str]:
     """Name and reason. On CPU the order is that of `benchmarks/fused_softmax.py --section attention`."""
     if is_cuda and is_plainly_causal:
         return "sdpa", "plain causal attention has library kernels that never write the scores"
     if not attention_ops_available():
         return "sdpa", "the native attention ops are not built"
-    if is_plainly_causal and not has_dropout and sequence_length >= _LONG_ON_CPU:
-        return "sdpa", "its causal kernel is faster at this length"
     return "fused_softmax", "it reads visible keys only and needs no dense mask or bias"

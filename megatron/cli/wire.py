@@ -26,8 +26,6 @@ def attention_backend(config: RunConfig, device: Device) -> tuple[str, Attention
         is_cuda=device.is_cuda,
         is_causal=config.architecture == "causal_decoder" and not config.data.reset_attention_mask,
         has_bias=config.model.position_embedding_type in ("alibi", "relative"),
-        has_dropout=config.model.attention_dropout > 0,
-        sequence_length=config.data.seq_length,
     )
 
 

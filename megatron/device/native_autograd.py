@@ -9,20 +9,43 @@ from torch import Tensor
 
 
 def register() -> None:
-    """Tell autograd the derivative of triarch::interval_softmax. Call once, after the library is loaded."""
-    torch.library.register_autograd("triarch::interval_softmax", _backward, setup_context=_keep_for_backward)
+    """Tell autograd the derivatives of the ops. Call once, after the library is loaded."""
+    for name, backward, setup_context in (
+        ("interval_softmax", _softmax_backward, _keep_probabilities),
+        ("interval_attention", _attention_backward, _keep_log_sums),
+    ):
+        torch.library.register_autograd(f"triarch::{name}", backward, setup_context=setup_context)
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _keep_probabilities(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, intervals, _, scale = inputs
     ctx.save_for_backward(output, intervals)
     ctx.scale = scale
 
 
-def _backward(ctx: Any, grad_probs: Tensor) -> tuple[Tensor | None, ...]:
+def _softmax_backward(ctx: Any, grad_probs: Tensor) -> tuple[Tensor | None, ...]:
     probs, intervals = ctx.saved_tensors
     has_bias = ctx.needs_input_grad[2]
     grad_scores, grad_bias = torch.ops.triarch.interval_softmax_backward(
         grad_probs, probs, intervals, has_bias, ctx.scale
     )
     return grad_scores, None, grad_bias if has_bias else None, None
+
+
+def _keep_log_sums(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, intervals, distance_bias, scale = inputs
+    context, log_sums = output
+    ctx.mark_non_differentiable(log_sums)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(query, key, value, context, log_sums, intervals, distance_bias)
+    ctx.scale = scale
+
+
+def _attention_backward(ctx: Any, grad_context: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad_context is None:
+        return (None,) * 6
+    needs_grad_bias = ctx.needs_input_grad[4]
+    *gradients, grad_bias = torch.ops.triarch.interval_attention_backward(
+        grad_context, *ctx.saved_tensors, needs_grad_bias, ctx.scale
+    )
+    return (*gradients, None, grad_bias if needs_grad_bias else None, None)

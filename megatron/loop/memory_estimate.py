@@ -75,11 +75,13 @@ class TrainingSize:
 
     @property
     def keeps_scores(self) -> bool:
-        """Whether the attention backend keeps its probabilities for the backward pass; library kernels do not."""
+        """Whether the attention backend keeps its probabilities for the backward pass; whole kernels do not."""
         if self.layout.recompute_granularity is not None or self.model.attention_backend == "sdpa":
             return False
+        if self.layout.device == "cpu":
+            return self.model.attention_dropout > 0
         is_plain = self.model.position_embedding_type not in ("alibi", "relative")
-        takes_library_kernel = self.model.attention_backend == "auto" and self.layout.device != "cpu" and is_plain
+        takes_library_kernel = self.model.attention_backend == "auto" and is_plain
         return not takes_library_kernel
 
 

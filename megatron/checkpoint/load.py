@@ -14,8 +14,9 @@ from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents
 from megatron.checkpoint.manifest import CorruptCheckpoint, Manifest, read_manifest
+from megatron.checkpoint.optimizer_boxes import optimizer_boxes
 from megatron.checkpoint.shards import ShardReader
-from megatron.checkpoint.state import fill_state, load_chunk, load_scalar_optimizer_state, model_state, optimizer_state
+from megatron.checkpoint.state import fill_state, load_chunk, load_scalar_optimizer_state, model_state
 from megatron.layout.grid import Grid
 
 
@@ -42,7 +43,7 @@ def load_newest(
     The newest checkpoint whose files are whole and whose checksums hold is taken; damaged ones are named and passed
     over. With `iteration` that one is taken and no other. Raises UserError when none can be loaded.
     """
-    candidates = [entry for entry in folders.checkpoints_of(run_folder) if iteration in (None, entry[0])]
+    candidates = _candidates(run_folder, iteration, grid)
     if not candidates:
         which = f"no checkpoint of iteration {iteration}" if iteration is not None else "no complete checkpoint"
         raise UserError(f"{run_folder} holds {which}; point --load at a run folder with iter_NNNNNNN folders.")
@@ -52,11 +53,30 @@ def load_newest(
         if mismatch:
             raise UserError(mismatch)
         if damage is None:
+            if optimizer is not None:
+                _share_weights(optimizer)
             return Loaded(folder, read_manifest(folder).contents, tuple(rejected))
         rejected.append(damage)
         if grid.is_main:
             say(f"warning: {damage}; trying the checkpoint before it.")
     raise UserError(f"{run_folder} holds no checkpoint that can be loaded: {rejected[-1]}.")
+
+
+def _candidates(run_folder: Path, iteration: int | None, grid: Grid) -> list[tuple[int, Path]]:
+    """Rank 0's list, on every rank: a shared file system may show another node an older state of the folder."""
+    found = [folders.checkpoints_of(run_folder) if grid.is_main else []]
+    dist.broadcast_object_list(found, src=0)
+    return [entry for entry in found[0] if iteration in (None, entry[0])]
+
+
+def _share_weights(optimizer: DistributedOptimizer) -> None:
+    """Give every rank the weights that follow from their owners' master weights. A collective.
+
+    Those that were read may have been rounded on the way: stored in a lower precision, or in another of 16 bits.
+    """
+    optimizer._copy_main_params_to_model_params()
+    for chunk in optimizer.model_chunks:
+        chunk.start_param_sync(force_sync=True)
 
 
 def _try_to_load(folder: Path, chunks: list[nn.Module], optimizer: DistributedOptimizer | None) -> Exception | None:
@@ -71,17 +91,22 @@ def _try_to_load(folder: Path, chunks: list[nn.Module], optimizer: DistributedOp
 def load_tensors(
     folder: Path, manifest: Manifest, chunks: list[nn.Module], optimizer: DistributedOptimizer | None
 ) -> None:
-    """Fill chunks and optimizer from one checkpoint; nothing is touched before every tensor has been read."""
+    """Fill chunks and optimizer from one checkpoint. What fails may leave them half filled: fill them from another.
+
+    Takes the weights of this rank and one piece of the checkpoint in host memory; every piece that is read is checked.
+    """
     reader = ShardReader(folder, manifest)
     model = model_state(chunks)
-    # The optimizer's description refers to the model's, so it is made before the latter is filled.
-    moments = optimizer_state(optimizer, model, is_loading=True) if optimizer is not None else {}
+    # The optimizer's boxes look parameters up in the model's description, so they are made before that is filled.
+    boxes = optimizer_boxes(optimizer, model) if optimizer is not None else []
     state = fill_state(model, reader.fill)
-    moments = fill_state(moments, reader.fill)
     for number, chunk in enumerate(chunks):
         load_chunk(chunk, state[f"chunk{number}"])
+    del state
+    # After the weights: float32 weights are their own master weights, and these are never rounded.
+    for box in boxes:
+        box.data.copy_(reader.fill(box))
     if optimizer is not None:
-        optimizer.load_parameter_state_from_fully_reshardable(moments["optimizer"])
         load_scalar_optimizer_state(optimizer, manifest.contents.optimizer)
 
 

@@ -84,6 +84,7 @@ class ShardReader:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self._open_files: dict[str, Any] = {}
+        self._last_read: tuple[Piece, Tensor] | None = None
 
     def fill(self, wanted: ShardedTensor) -> Tensor:
         """The local tensor that `wanted` describes, in its dtype, on the host.
@@ -93,12 +94,13 @@ class ShardReader:
         entry = self.manifest.tensors.get(wanted.key)
         if entry is None:
             raise UserError(
-                f"{self.folder} has no tensor {wanted.key}: it belongs to another model. Nothing was loaded."
+                f"{self.folder} has no tensor {wanted.key}: it belongs to another model; pass the run's own "
+                "model flags."
             )
         if entry.shape != tuple(wanted.global_shape):
             raise UserError(
                 f"{self.folder}: {wanted.key} is {list(entry.shape)} there and {list(wanted.global_shape)} in this "
-                "model; pass the run's own model and tokenizer flags. Nothing was loaded."
+                "model; pass the run's own model and tokenizer flags."
             )
         if not entry.is_covered():
             raise CorruptCheckpoint(f"{self.folder} lacks a part of {wanted.key}")
@@ -116,6 +118,10 @@ class ShardReader:
         return local
 
     def _read(self, piece: Piece, entry: TensorEntry) -> Tensor:
+        """The whole piece, checked; the last one is kept, since neighbouring boxes often share it."""
+        if self._last_read is not None and self._last_read[0] == piece:
+            return self._last_read[1]
+        self._last_read = None  # never two of them in memory
         path = self.folder / piece.file
         try:
             if piece.file not in self._open_files:
@@ -127,4 +133,5 @@ class ShardReader:
             raise CorruptCheckpoint(f"{path} is damaged: {piece.name} has another shape or dtype than was written")
         if checksum(data) != piece.crc32:
             raise CorruptCheckpoint(f"{path} is damaged: the bytes of {piece.name} are not those that were written")
+        self._last_read = (piece, data)
         return data

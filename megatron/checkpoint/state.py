@@ -16,13 +16,6 @@ from torch import nn
 
 from megatron.basics.errors import UserError
 
-# Moments and master weights in the shapes of the parameters, gathered on one data-parallel rank through host memory:
-# the one form that every layout can load.
-_OPTIMIZER_FORM = {
-    "distrib_optim_sharding_type": "fully_reshardable",
-    "distrib_optim_fully_reshardable_mem_efficient": True,
-}
-
 
 def model_state(chunks: list[nn.Module]) -> dict[str, Any]:
     """{"chunk0": sharded state dict, ...}; layers go by their number in the whole stack."""
@@ -34,12 +27,6 @@ def model_state(chunks: list[nn.Module]) -> dict[str, Any]:
         f"chunk{number}": cast(MegatronModule, chunk).sharded_state_dict(metadata=metadata)
         for number, chunk in enumerate(chunks)
     }
-
-
-def optimizer_state(optimizer: DistributedOptimizer, model: dict[str, Any], *, is_loading: bool) -> dict[str, Any]:
-    """Master weights and moments of the model whose state is given; empty on ranks that have nothing to write."""
-    state = optimizer.sharded_param_state_fully_reshardable(model, is_loading=is_loading, metadata=_OPTIMIZER_FORM)
-    return {"optimizer": state} if state is not None else {}
 
 
 def tensors_to_save(state: dict[str, Any]) -> list[ShardedTensor]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents
+from megatron.checkpoint.optimizer_boxes import optimizer_boxes
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.checkpoint.save import PendingSave
-from megatron.checkpoint.state import model_state, optimizer_state, tensors_to_save
+from megatron.checkpoint.state import model_state, tensors_to_save
 from megatron.layout.grid import Grid
 from megatron.loop.setup import TrainableModel
 
@@ -50,8 +51,9 @@ class Saver:
         iteration = contents.progress.iteration
         with self.model.parameters_gathered():
             model = model_state([chunk.module for chunk in self.model.chunks])
-            moments = optimizer_state(self.model.inner_optimizer, model, is_loading=False)
-            tensors = tensors_to_save(model) + tensors_to_save(moments)
+            # The optimizer's part looks parameters up in the model's, so it is made before that is taken apart.
+            moments = optimizer_boxes(self.model.inner_optimizer, model)
+            tensors = tensors_to_save(model) + moments
             self._pending = PendingSave.start(tensors, self.run_folder, contents, self.grid)
             self._pending_iteration = iteration
         if wait or not self.options.async_save:

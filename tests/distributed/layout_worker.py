@@ -121,8 +121,32 @@ def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:
         contents = Contents(progress=progress, run={}, tokenizer={}, lineage=[], optimizer=_scalars(trainable))
         saver = Saver(CheckpointOptions(save=case.save), Path(case.save), trainable, grid, lambda line: None)
         saver.save(contents, wait=True)
-    digests = _digests(case)
-    return {"losses": losses, "norms": norms, "skipped": skipped, "nonfinite": nonfinite, "checkpoint": digests}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "skipped": skipped,
+        "nonfinite": nonfinite,
+        "checkpoint": _digests(case),
+        "weights_follow_masters": _weights_follow_masters(trainable, grid),
+    }
+
+
+def _weights_follow_masters(trainable: Any, grid: grids.Grid) -> bool:
+    """Whether all data-parallel ranks hold the same weights, each the rounded master weight of its owner."""
+    optimizer = trainable.inner_optimizer
+    mine = hashlib.sha256()
+    follows = True
+    for parameter in (p for chunk in trainable.chunks for p in chunk.parameters()):
+        mine.update(parameter.detach().view(-1).view(torch.uint8).numpy().tobytes())
+        if any(parameter in bucket["param_map"] for r in optimizer.gbuf_ranges for b in r.values() for bucket in b):
+            owned = optimizer._get_model_param_range_map(parameter)["param"]
+            master = optimizer._get_main_param_and_optimizer_states(parameter)["param"]
+            follows &= torch.equal(parameter.view(-1)[owned.start : owned.end], master.to(parameter.dtype))
+    seen: list[Any] = [None] * grid.data_size
+    dist.all_gather_object(seen, mine.hexdigest(), grid.data_group)
+    verdicts: list[Any] = [None] * grid.world_size
+    dist.all_gather_object(verdicts, follows and len(set(seen)) == 1)
+    return all(verdicts)
 
 
 def _poison(chunks: list[torch.nn.Module]) -> Any:

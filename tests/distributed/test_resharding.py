@@ -1,5 +1,9 @@
 """A checkpoint of any layout is the same checkpoint: all pairs of six layouts, weights, master weights and moments."""
 
+import json
+import math
+from collections import Counter
+
 import pytest
 from launch import run_cases
 
@@ -67,3 +71,35 @@ def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
     assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
     assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
     assert (results["first"]["skipped"] > 0) == ("fp16" in precision)
+
+
+def test_another_precision_goes_on_from_the_master_weights(tmp_path):
+    """Each data-parallel rank reads its own masters alone, and weights that were stored rounded: they must follow."""
+    precisions = {"fp32": {}, "bf16": {"bf16": True}, "fp16": {"fp16": True, "initial_loss_scale": 1.0}}
+    cases = []
+    for source, options in precisions.items():
+        cases.append({"name": source, "steps": 2, "save": str(tmp_path / source), "optimizer": options})
+    for source in precisions:
+        for target, options in precisions.items():
+            save = str(tmp_path / f"{source}-{target}")
+            moved = {"load": str(tmp_path / source), "save": save, "seed": 9, "optimizer": options}
+            cases.append({"name": f"{source}->{target}", "steps": 0, "first_step": 2, **moved})
+    results = run_cases(tmp_path, cases, ranks=2)
+    for source in precisions:
+        expected = {key: value for key, value in results[source]["checkpoint"].items() if "optimizer." in key}
+        for target in precisions:
+            moved = results[f"{source}->{target}"]
+            assert moved["weights_follow_masters"], (source, target)
+            assert expected.items() <= moved["checkpoint"].items(), (source, target)
+
+
+def test_each_data_parallel_rank_writes_its_own_moments(tmp_path):
+    run_cases(tmp_path, [{"name": "run", "steps": 1, "save": str(tmp_path / "run")}])
+    body = json.loads((tmp_path / "run" / "iter_0000001" / "manifest.json").read_text())["body"]
+    written = Counter()
+    for key, entry in body["tensors"].items():
+        if key.startswith("optimizer."):
+            for file, _, _, shape, _ in entry["pieces"]:
+                written[file] += math.prod(shape)
+    assert len(written) == 4
+    assert max(written.values()) < 1.1 * sum(written.values()) / 4

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents, Progress
@@ -61,7 +63,8 @@ def check_origin(origin: Origin, config: RunConfig, tokenizer: Tokenizer) -> Non
 
 
 def start_from(origin: Origin | None, model: TrainableModel, grid: Grid, say: Callable[[str], None]) -> StartingPoint:
-    """Load what the origin holds. A collective."""
+    """Load what the origin holds. A collective; raises UserError on all ranks when they do not agree about it."""
+    _require_one_origin(origin, grid)
     if origin is None:
         return StartingPoint()
     chunks = [chunk.module for chunk in model.chunks]
@@ -73,6 +76,19 @@ def start_from(origin: Origin | None, model: TrainableModel, grid: Grid, say: Ca
         return StartingPoint(earlier_lineage=loaded.contents.lineage)
     say(f"loaded {loaded.folder}")
     return StartingPoint(loaded.contents.progress, loaded.contents.lineage[:-1])
+
+
+def _require_one_origin(origin: Origin | None, grid: Grid) -> None:
+    """Each rank has looked at the disk for itself, and a shared file system may show nodes different states of it."""
+    origins: list[Origin | None] = [None] * grid.world_size
+    dist.all_gather_object(origins, origin)
+    for rank, other in enumerate(origins):
+        if other != origins[0]:
+            here, there = ("nothing" if one is None else one.run_folder for one in (origins[0], other))
+            raise UserError(
+                f"rank 0 would start from {here} and rank {rank} from {there}: --save and --load must be folders that "
+                "all nodes share; check that they are mounted everywhere and start again."
+            )
 
 
 def newest_contents(origin: Origin) -> Contents:

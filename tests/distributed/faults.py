@@ -19,6 +19,8 @@ POISONED = "decoder.layers.0.mlp.linear_fc2.weight"
 class Fault:
     """at: "module:function", "gradient" or "disk". call: which one, from 1. do: "sleep", or a signal or errno by name.
 
+    "listing": this rank does not see the newest `call` checkpoints of any run folder, as on a stale shared file system.
+
     "gradient": after the backward passes of that step one number of this rank's gradient becomes NaN.
 
     "disk" counts what changes names or makes bytes durable under `folder`: open for writing, write, fsync, rename,
@@ -38,6 +40,8 @@ def arm(fault: Fault) -> None:
     """Let `fault` happen in this process."""
     if fault.at == "disk":
         _watch_disk(fault)
+    elif fault.at == "listing":
+        _hide_checkpoints(fault.call)
     elif fault.at == "gradient":
         _poison_gradient(fault.call)
     else:
@@ -79,6 +83,12 @@ def _count_calls(owner: Any, name: str, counter: _Counter, place: Callable[..., 
         return original(*arguments, **options)
 
     setattr(owner, name, counted)
+
+
+def _hide_checkpoints(count: int) -> None:
+    folders = importlib.import_module("megatron.checkpoint.folders")
+    checkpoints_of = folders.checkpoints_of
+    folders.checkpoints_of = lambda run_folder: checkpoints_of(run_folder)[:-count]
 
 
 def _poison_gradient(call: int) -> None:

@@ -162,6 +162,23 @@ def test_retention_counts_sound_checkpoints_only(undisturbed, trainer, tiny_corp
     assert iterations_of(run) == [6] and tensors_of(run, STEPS) == tensors_of(undisturbed, STEPS)
 
 
+def test_rank_0_decides_which_checkpoint_is_the_newest(trainer, tiny_corpus, tmp_path):
+    """Another node's listing of the shared folder is older: its ranks must not load an older checkpoint."""
+    run, plain = tmp_path / "run", tmp_path / "plain"
+    flags = {"train_iters": 4, "tensor_model_parallel_size": 2, "save_interval": 1}
+    trainer.finish(tiny_corpus.flags(save=plain, **flags), ranks=2)
+    shutil.copytree(plain, run)
+    shutil.rmtree(run / "iter_0000004")
+    shutil.rmtree(run / "iter_0000003")
+    stale = Fault(at="listing", call=1, rank=1)
+    trainer.finish(tiny_corpus.flags(save=run, **flags), ranks=2, faults=[stale])
+    assert tensors_of(run, 4) == tensors_of(plain, 4)
+    nothing = Fault(at="listing", call=99, rank=1)
+    refused = trainer.run(tiny_corpus.flags(save=run, **flags), ranks=2, faults=[nothing])
+    assert refused.codes[0] == 2 and "Traceback" not in refused.output
+    assert f"rank 0 would start from {run} and rank 1 from nothing" in refused.errors[0]
+
+
 def test_time_is_over(trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"
     ended = trainer.run(tiny_corpus.flags(train_iters=2000, save=run, exit_duration_in_mins=0.005))

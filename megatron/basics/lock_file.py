@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,7 +15,11 @@ from typing import IO
 from megatron.basics.atomic_files import raise_for_disk
 from megatron.basics.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 LOCK_NAME = ".lock"
+_IN_USE = {errno.EAGAIN, errno.EACCES}
+_NO_LOCKS_HERE = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 
 
 @contextlib.contextmanager
@@ -21,7 +27,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Hold `folder` inside the block, or until this process ends, however it ends.
 
     A folder that was made for the lock and holds nothing else afterwards goes with it: what wanted it never began.
-    Raises UserError naming the owner when another process holds it, or when the disk does not let us write.
+    Raises UserError naming the owner when another process holds it, or when the disk does not let us write. A file
+    system without locks is a warning: it is then up to people that no two processes write the folder.
     """
     path = folder / LOCK_NAME
     is_new = not folder.exists()
@@ -48,7 +55,17 @@ def _held(path: Path) -> IO[str]:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the open file is the lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
+            if error.errno in _NO_LOCKS_HERE:
+                logger.warning(
+                    "warning: %s: this file system has no locks (%s); see to it that no other run writes there.",
+                    path.parent,
+                    error.strerror,
+                )
+                return file
+            if error.errno not in _IN_USE:
+                file.close()
+                raise
             file.seek(0)
             owner = file.read().strip() or "another process"
             file.close()

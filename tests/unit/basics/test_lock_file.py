@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -59,4 +61,39 @@ def test_a_killed_owner_holds_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a part of its path is a file"), lock_folder(tmp_path / "file" / "run"):
+        pass
+
+
+def answer_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer_with(number, monkeypatch)
+    with lock_folder(tmp_path / "run"):
+        assert str(os.getpid()) in (tmp_path / "run" / LOCK_NAME).read_text()
+    (warning,) = caplog.messages
+    assert f"{tmp_path / 'run'}: this file system has no locks" in warning
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_of_another_node(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems say EACCES for a lock that is held elsewhere."""
+    (tmp_path / LOCK_NAME).write_text("process 7 on node2\n")
+    answer_with(number, monkeypatch)
+    with pytest.raises(UserError, match="is being written by process 7 on node2"), lock_folder(tmp_path):
+        pass
+    assert (tmp_path / LOCK_NAME).read_text() == "process 7 on node2\n"
+
+
+def test_another_fault_of_the_disk_is_not_an_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(errno.EIO, monkeypatch)
+    with pytest.raises(UserError, match="input/output error"), lock_folder(tmp_path):
         pass

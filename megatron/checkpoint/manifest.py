@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents
 
 FORMAT_VERSION = 1
@@ -60,6 +61,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write manifest.json, atomically."""
         body = {
+            "format_version": FORMAT_VERSION,
             "files": self.files,
             "tensors": {
                 key: {
@@ -79,7 +81,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint whose files are all there with the right sizes.
 
-    Raises CorruptCheckpoint with one sentence otherwise.
+    Raises CorruptCheckpoint with one sentence otherwise, and UserError when a program of another version wrote it.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -90,7 +92,13 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} cannot be read: {error}") from error
     if version != FORMAT_VERSION:
-        raise CorruptCheckpoint(f"{path} has format version {version}, this program reads {FORMAT_VERSION}")
+        # The body says it again under the checksum (or says nothing): a flipped bit is no other version.
+        if _checksum(body) == checksum and body.get("format_version", FORMAT_VERSION) == FORMAT_VERSION:
+            raise CorruptCheckpoint(f"{path} is damaged: it says format version {version} and was written as another")
+        raise UserError(
+            f"{path} has format version {version} and this program reads version {FORMAT_VERSION}: use the version of "
+            "the program that wrote it, or start from another run folder."
+        )
     if _checksum(body) != checksum:
         raise CorruptCheckpoint(f"{path} is damaged: its checksum does not fit its content")
     manifest = Manifest(

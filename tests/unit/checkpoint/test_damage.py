@@ -154,3 +154,14 @@ def test_another_model_is_not_damage(sound: Path) -> None:
         reader.fill(sharded("lm_head", torch.empty(3)))
     with pytest.raises(UserError, match=r"is \[12, 4\] there and \[13, 4\] in this model"):
         reader.fill(sharded("embedding.word_embeddings.weight", torch.empty(13, 4)))
+
+
+@pytest.mark.parametrize("version", [0, 2, "2"])
+def test_another_version_is_not_damage(version: object, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = read_manifest(checkpoint)
+    monkeypatch.setattr("megatron.checkpoint.manifest.FORMAT_VERSION", version)
+    ours.write(checkpoint)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=f"has format version {version} and this program reads version 1: use") as fault:
+        read_manifest(checkpoint)
+    assert len(fault.value.faults) == 1

@@ -63,10 +63,21 @@ def scalar_optimizer_state(optimizer: DistributedOptimizer) -> dict[str, Any]:
 
 
 def load_scalar_optimizer_state(optimizer: DistributedOptimizer, state: dict[str, Any]) -> None:
-    """The inverse of `scalar_optimizer_state`; a loss scale is kept only where this run scales its loss."""
+    """The inverse of `scalar_optimizer_state`; a loss scale is kept only where this run scales its loss.
+
+    Its counters are brought within this run's --loss-scale-window and --hysteresis, which may have changed: a counter
+    that begins beyond its window never meets it, and the scale would never grow again.
+    """
     for group in optimizer.optimizer.param_groups:
         group["step"] = state["step"]
-    if optimizer.grad_scaler and state["grad_scaler"]:
-        scaler = dict(state["grad_scaler"])
-        scaler["scale"] = torch.full_like(optimizer.grad_scaler.scale, scaler["scale"])
-        optimizer.grad_scaler.load_state_dict(scaler)
+    scaler = optimizer.grad_scaler
+    if scaler and state["grad_scaler"]:
+        saved = state["grad_scaler"]
+        scale = torch.full_like(scaler.scale, saved["scale"])
+        scaler.load_state_dict(
+            {
+                "scale": torch.maximum(scale, scaler.min_scale),
+                "growth_tracker": min(saved["growth_tracker"], scaler.growth_interval - 1),
+                "hysteresis_tracker": min(saved["hysteresis_tracker"], scaler.hysteresis),
+            }
+        )

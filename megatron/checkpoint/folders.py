@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import shutil
@@ -46,13 +47,13 @@ def checkpoints_of(run_folder: Path) -> list[tuple[int, Path]]:
 def publish(run_folder: Path, iteration: int) -> Path:
     """Give a finished checkpoint its name, durably.
 
-    One of the same iteration that was there before goes: a run comes to an iteration twice only when it had to fall
-    back to an older checkpoint, because that one was damaged.
+    One of the same iteration that was there before is set aside: a run comes to an iteration twice only when it had
+    to fall back to an older checkpoint, because that one was damaged.
     """
     source, target = unfinished_folder(run_folder, iteration), checkpoint_folder(run_folder, iteration)
     sync_folder(source)
     if target.exists():
-        remove_checkpoint(target)
+        set_aside(target)
     source.rename(target)
     sync_folder(run_folder)
     try:
@@ -63,13 +64,29 @@ def publish(run_folder: Path, iteration: int) -> Path:
     return target
 
 
-def refuse_folders_of_others(run_folder: Path) -> None:
-    """Raise UserError when a folder has the name of a checkpoint and holds what no checkpoint of ours does.
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint to iter_NNNNNNN.damaged, where nothing counts or removes it: people may need it."""
+    names = (f"{folder.name}.damaged{number}" for number in itertools.chain([""], itertools.count(2)))
+    target = next(path for path in map(folder.with_name, names) if not path.exists())
+    folder.rename(target)
+    logger.warning("warning: training has gone past the damaged %s; it is now %s.", folder, target.name)
+    return target
 
-    A save of that iteration would have to remove it: it may be all that is left of somebody's run.
+
+def set_aside_between(run_folder: Path, older: int, newer: int) -> list[Path]:
+    """Set aside all checkpoints between two iterations; neither of the two. Returns their new names, oldest first."""
+    return [set_aside(folder) for iteration, folder in checkpoints_of(run_folder) if older < iteration < newer]
+
+
+def refuse_folders_of_others(run_folder: Path) -> None:
+    """Raise UserError when something has the name of a checkpoint and is none, or holds what none of ours does.
+
+    A save of that iteration would have to move it: it may be all that is left of somebody's run.
     """
     for path in run_folder.glob("iter_*"):
-        if _NAME.fullmatch(path.name) and not all(_FILE_NAME.fullmatch(file.name) for file in path.iterdir()):
+        if not _NAME.fullmatch(path.name):
+            continue
+        if not path.is_dir() or not all(_FILE_NAME.fullmatch(file.name) for file in path.iterdir()):
             raise UserError(
                 f"--save {run_folder}: {path.name} is not a checkpoint of this program; choose another folder, or "
                 "move it away."

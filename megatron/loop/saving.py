@@ -31,6 +31,7 @@ class Saver:
         self.saved_iteration: int | None = None
         self._pending: PendingSave | None = None
         self._pending_iteration = 0
+        self._newest_sound: int | None = None
 
     @property
     def has_unwritten(self) -> bool:
@@ -79,9 +80,16 @@ class Saver:
         self.remove_surplus(self._pending_iteration)
 
     def remove_surplus(self, newest: int) -> None:
-        """Keep what --keep-last and --keep-every ask for, counted from iteration `newest`, which must be sound."""
+        """Keep what --keep-last and --keep-every ask for, counted from iteration `newest`, which must be sound.
+
+        What lies between it and the one that was sound before is no checkpoint of this start: it was passed over as
+        damaged, and now that training has gone past it, it is set aside.
+        """
         if not self.grid.is_main:
             return
+        if self._newest_sound is not None:
+            folders.set_aside_between(self.run_folder, self._newest_sound, newest)
+        self._newest_sound = newest
         keep_last, keep_every = self.options.keep_last, self.options.keep_every
         for iteration in folders.remove_surplus(self.run_folder, newest, keep_last, keep_every):
             self.say(f"removed the checkpoint of iteration {iteration} (--keep-last {keep_last})")

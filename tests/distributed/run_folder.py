@@ -55,7 +55,7 @@ def listing(run: Path) -> list[str]:
 
 def iterations_of(run: Path) -> list[int]:
     """Iterations of the complete checkpoints."""
-    return sorted(int(path.parent.name.removeprefix("iter_")) for path in run.glob("iter_*/manifest.json"))
+    return sorted(int(path.parent.name.removeprefix("iter_")) for path in run.glob("iter_*[0-9]/manifest.json"))
 
 
 def leftovers_of(run: Path) -> list[str]:

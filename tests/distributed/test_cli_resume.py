@@ -160,6 +160,20 @@ def test_retention_counts_sound_checkpoints_only(undisturbed, trainer, tiny_corp
     assert_sound(run / "iter_0000005")
     trainer.finish(flags)
     assert iterations_of(run) == [6] and tensors_of(run, STEPS) == tensors_of(undisturbed, STEPS)
+    assert (run / "iter_0000006.damaged" / shard.name).stat().st_size == shard.stat().st_size - 1
+
+
+def test_a_damaged_checkpoint_that_training_went_past_is_kept_aside(trainer, tiny_corpus, tmp_path):
+    """It takes no place among --keep-last, and nothing removes it."""
+    run = tmp_path / "run"
+    trainer.finish(tiny_corpus.flags(train_iters=4, save=run, save_interval=2))
+    shard = run / "iter_0000004" / "shard_00000.safetensors"
+    damaged = shard.read_bytes()[:-1]
+    shard.write_bytes(damaged)
+    ended = trainer.finish(tiny_corpus.flags(train_iters=6, save=run, save_interval=3, keep_last=2))
+    assert iterations_of(run) == [3, 6]
+    assert (run / "iter_0000004.damaged" / shard.name).read_bytes() == damaged
+    assert "gone past the damaged" in ended.output and "it is now iter_0000004.damaged" in ended.output
 
 
 def test_rank_0_decides_which_checkpoint_is_the_newest(trainer, tiny_corpus, tmp_path):

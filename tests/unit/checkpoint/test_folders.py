@@ -57,10 +57,11 @@ def test_retention(newest: int, keep_last: int | None, keep_every: int | None, l
     assert all(path.name.startswith("iter_") for path in run.iterdir())
 
 
-def test_publish_replaces_and_notes_the_newest(run: Path) -> None:
+def test_publish_sets_aside_what_was_there_and_notes_the_newest(run: Path) -> None:
     (fill(folders.unfinished_folder(run, 7)) / "shard_00001.safetensors").touch()
     folder = folders.publish(run, 7)
     assert (folder / "shard_00001.safetensors").exists() and iterations(run)[-1] == 7
+    assert len(list((run / "iter_0000007.damaged").iterdir())) == 2
     assert (run / folders.LATEST_NAME).read_text() == "7\n"
 
 
@@ -77,6 +78,20 @@ def test_a_stale_note_of_the_newest_does_not_undo_a_save(
     assert "the disk is full. The checkpoint itself" in caplog.text
 
 
+def test_what_was_passed_over_is_kept_and_counts_no_more(run: Path) -> None:
+    folders.set_aside_between(run, 4, 7)
+    assert iterations(run) == [1, 2, 3, 4, 7]
+    assert (run / "iter_0000005.damaged" / MANIFEST_NAME).exists()
+    fill(folders.checkpoint_folder(run, 5))
+    folders.set_aside(folders.checkpoint_folder(run, 5))
+    assert (run / "iter_0000005.damaged2" / MANIFEST_NAME).exists()
+    folders.refuse_folders_of_others(run)
+    assert folders.remove_surplus(run, 7, 1, None) == [1, 2, 3, 4]
+    folders.remove_unfinished(run)
+    left = ["iter_0000005.damaged", "iter_0000005.damaged2", "iter_0000006.damaged", "iter_0000007"]
+    assert sorted(path.name for path in run.iterdir()) == left
+
+
 def test_what_a_killed_process_left_goes(run: Path) -> None:
     fill(folders.unfinished_folder(run, 8))
     fill(run / ".iter_0000001.removed")
@@ -90,5 +105,12 @@ def test_folders_of_others_stay(run: Path) -> None:
     (run / "iter_0000009").mkdir()
     folders.refuse_folders_of_others(run)
     (run / "iter_0000009" / "common.pt").touch()
+    with pytest.raises(UserError, match="iter_0000009 is not a checkpoint of this program"):
+        folders.refuse_folders_of_others(run)
+
+
+def test_a_file_with_the_name_of_a_checkpoint(run: Path) -> None:
+    (run / "iter_0000009").touch()
+    assert iterations(run) == list(range(1, 8))
     with pytest.raises(UserError, match="iter_0000009 is not a checkpoint of this program"):
         folders.refuse_folders_of_others(run)

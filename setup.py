@@ -29,6 +29,12 @@ LIBRARY = "megatron/device/triarch_ops.so"
 LOOP_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast"]
 LOOP_FLAGS += ["-fno-math-errno", "-fno-trapping-math"]  # both keep loops from being vectorised and change no result
 TORCH_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
+# Sources that are compiled for each instruction set, and how they name what they export after it.
+VECTOR_LOOPS = {
+    "attention/softmax_rows.cpp": "Loops",
+    "attention/attention_tiles.cpp": "Attention",
+    "losses/exponential_rows.cpp": "Exponentials",
+}
 X86_LEVELS = {
     "Avx2": ["-mavx2", "-mfma"],
     "Avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
@@ -117,17 +123,16 @@ def cpu_units(compiler: str, includes: list[str]) -> list[Unit]:
     if platform.machine() in ("x86_64", "AMD64"):
         levels |= X86_LEVELS
         defines = ["-DTRIARCH_X86_LEVELS"]
-    folder = CSRC / "attention"
     units = [
         Unit(
-            folder / source,
+            CSRC / source,
             (compiler, *LOOP_FLAGS, *defines, *flags, f"-DTRIARCH_LOOPS=k{level}{loops}"),
             f"{loops}-{level}".lower(),
         )
-        for source, loops in (("softmax_rows.cpp", "Loops"), ("attention_tiles.cpp", "Attention"))
+        for source, loops in VECTOR_LOOPS.items()
         for level, flags in levels.items()
     ]
-    for path in (*sorted(folder.glob("*_cpu.cpp")), CSRC / "bindings" / "attention.cpp"):
+    for path in (*sorted(CSRC.rglob("*_cpu.cpp")), CSRC / "bindings" / "attention.cpp"):
         units.append(Unit(path, (compiler, *TORCH_FLAGS, *defines, *includes), path.stem))
     return units
 

@@ -12,8 +12,8 @@ from benchmarks.gpu.workplace import Line, PartFailed, Workplace
 
 LOADED = """
 import sys, torch
-from megatron.device.native import LIBRARY, attention_ops_available
-assert attention_ops_available(), "the library does not load"
+from megatron.device.native import LIBRARY, native_ops_available
+assert native_ops_available(), "the library does not load"
 scores = torch.randn(2, 3, 5, 7, device=sys.argv[1])
 ends = torch.arange(1, 6, dtype=torch.int32, device=scores.device)
 intervals = torch.stack([torch.zeros_like(ends), ends], dim=-1).repeat(2, 1, 1)

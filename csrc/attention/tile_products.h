@@ -79,6 +79,13 @@ inline void multiply_column(Left left, int64_t rows, const float* right, int64_t
 // Entry (k, column) of the right factor is at right[k * right_stride + column], that of the sum likewise.
 inline void multiply(Left left, int64_t rows, const float* right, int64_t right_stride, int64_t columns, float* sum,
                      int64_t sum_stride, int64_t depth, bool add) {
+  constexpr int64_t kDepth = 64;  // so many rows of a column of tiles of the right factor fit the first-level cache
+  for (; depth > kDepth; depth -= kDepth) {
+    multiply(left, rows, right, right_stride, columns, sum, sum_stride, kDepth, add);
+    left.data += kDepth * left.depth_stride;
+    right += kDepth * right_stride;
+    add = true;
+  }
   for (; columns >= kTileColumns; columns -= kTileColumns) {
     multiply_column<kTileVectors>(left, rows, right, right_stride, sum, sum_stride, depth, add);
     right += kTileColumns;

@@ -1,9 +1,9 @@
 """Attention whose softmax reads visible keys only, fused with what stands around it as far as the device allows.
 
-On CPU the two products and the softmax are one native op that keeps nothing of size s^2. With dropout, in float64 and on
-CUDA there are two products and the fused interval softmax between them: queries are taken in blocks (one on CUDA), each
-multiplied with the keys it sees only; the scores become probabilities in place, and the gradient of the probabilities
-becomes that of the scores in place, so a layer keeps one matrix.
+On CPU the two products and the softmax are one native op that keeps nothing of size s^2. With dropout, in float64 and
+on CUDA there are two products and the fused interval softmax between them: queries are taken in blocks (one on CUDA),
+each multiplied with the keys it sees only; the scores become probabilities in place, and the gradient of the
+probabilities becomes that of the scores in place, so a layer keeps one matrix.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megatron.attention.interval_softmax import interval_softmax
 from megatron.attention.query_blocks import QueryBlock, query_blocks
-from megatron.device.native import attention_ops_available
+from megatron.device.native import native_ops_available
 from megatron.records.batch import Visibility
 
 
@@ -30,14 +30,14 @@ def attend(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention over key intervals: the signature and the promises of `registry.AttentionBackend`."""
-    if attention_ops_available() and not dropout_p and takes_tiles(query):
+    if native_ops_available() and not dropout_p and takes_tiles(query):
         return torch.ops.triarch.interval_attention(query, key, value, visibility.intervals, distance_bias, scale)[0]
     batch, num_heads, num_queries, width = query.shape
     num_groups, num_keys = key.shape[1], key.shape[2]
     # The heads that share keys stand side by side; r = h / g of them. Views, whichever way the storage is permuted.
     query = query.reshape(batch * num_groups, num_heads // num_groups, num_queries, width)
     key, value = (tensor.reshape(batch * num_groups, num_keys, width) for tensor in (key, value))
-    if attention_ops_available():
+    if native_ops_available():
         context = _BlockedAttention.apply(query, key, value, distance_bias, query_blocks(visibility), scale, dropout_p)
     else:
         context = _plain_attention(query, key, value, distance_bias, visibility.intervals, scale, dropout_p)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from megatron.attention.distance_bias import expand_distance_bias
-from megatron.device.native import attention_ops_available
+from megatron.device.native import native_ops_available
 
 
 def interval_softmax(scores: Tensor, intervals: Tensor, distance_bias: Tensor | None, scale: float) -> Tensor:
@@ -20,7 +20,7 @@ def interval_softmax(scores: Tensor, intervals: Tensor, distance_bias: Tensor | 
     (k - q) + (s_q - 1). Zero outside the interval, also for an empty one; NaN in a visible score spreads over its row.
     Differentiable in scores and distance_bias.
     """
-    if attention_ops_available():
+    if native_ops_available():
         return torch.ops.triarch.interval_softmax(scores, intervals, distance_bias, scale)
     return interval_softmax_twin(scores, intervals, distance_bias, scale)
 

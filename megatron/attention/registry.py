@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from megatron.basics.registry import Registry
-from megatron.device.native import attention_ops_available
+from megatron.device.native import native_ops_available
 from megatron.records.batch import Visibility
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,6 @@ def _fastest(is_cuda: bool, is_plainly_causal: bool) -> tuple[str, str]:
     """Name and reason. On CPU the order is that of `benchmarks/fused_softmax.py --section attention`."""
     if is_cuda and is_plainly_causal:
         return "sdpa", "plain causal attention has library kernels that never write the scores"
-    if not attention_ops_available():
+    if not native_ops_available():
         return "sdpa", "the native attention ops are not built"
     return "fused_softmax", "it reads visible keys only and needs no dense mask or bias"

@@ -65,6 +65,7 @@ def install() -> None:
         module = importlib.import_module(name)
         _replace(module, "torch", TorchOnCpu())
     _answer_type_questions_of_the_optimizer()
+    _leave_out_collectives_of_one()
     fused_adam.install_where_missing()
     foreach_ops.install_where_missing()
 
@@ -166,3 +167,19 @@ def _answer_type_questions_of_the_optimizer() -> None:
         return real_type(self, *args, **kwargs)
 
     _replace(torch.Tensor, "type", type_name)
+
+
+def _leave_out_collectives_of_one() -> None:
+    """gloo copies the buffers of the distributed optimizer onto themselves where a group has one member."""
+    module = importlib.import_module("megatron.core.distributed.param_and_grad_buffer")
+    for name in ("dist_reduce_scatter_func", "dist_all_gather_func"):
+        _replace(module, name, _unless_alone(getattr(module, name)))
+
+
+def _unless_alone(collective: Callable[..., Any]) -> Callable[..., Any]:
+    def call(output: torch.Tensor, given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if kwargs["group"].size() == 1 and output.data_ptr() == given.data_ptr():
+            return None
+        return collective(output, given, *args, **kwargs)
+
+    return call

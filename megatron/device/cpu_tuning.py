@@ -13,7 +13,8 @@ import os
 import torch
 
 # Option numbers of mallopt(3) in glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_WINNING_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 _KEEP_BLOCKS_UP_TO = 1 << 30
 _GROW_HEAP_BY = 64 << 20
 
@@ -27,7 +28,10 @@ def apply() -> None:
 
 
 def _keep_freed_memory() -> None:
-    if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")):
+    if any(
+        name in os.environ
+        for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "LD_PRELOAD")
+    ):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # another C library, musl for example: nothing to tune
@@ -35,6 +39,7 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, _KEEP_BLOCKS_UP_TO)
     mallopt(_M_TRIM_THRESHOLD, _KEEP_BLOCKS_UP_TO)
     mallopt(_M_TOP_PAD, _GROW_HEAP_BY)
+    mallopt(_M_ARENA_MAX, 1)  # the arenas of other threads hold 64 MB at most and go back to the kernel all the same
 
 
 def _set_by_torchrun() -> bool:

@@ -19,8 +19,8 @@ LIBRARY = Path(__file__).with_name("triarch_ops.so")
 
 
 @cache
-def attention_ops_available() -> bool:
-    """Whether torch.ops.triarch.interval_softmax is there; the first call loads it and logs what was found."""
+def native_ops_available() -> bool:
+    """Whether the ops of torch.ops.triarch are there; the first call loads them and logs what was found."""
     if os.environ.get("TRIARCH_NO_NATIVE") == "1":
         logger.info("native ops: switched off by TRIARCH_NO_NATIVE=1; plain torch does the same work, more slowly")
         return False

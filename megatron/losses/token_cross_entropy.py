@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from megatron.device.capabilities import reads_back_for_free
+from megatron.device.native import native_ops_available
 from megatron.layout.grid import Grid
 from megatron.losses.loss_sum import LossSum
 from megatron.records.batch import Batch
@@ -35,7 +37,7 @@ def token_cross_entropy(
 
 
 class _VocabParallelCrossEntropy(torch.autograd.Function):
-    """Losses float32 [s, b] from logits [s, b, v]; the logits' memory is reused for the probabilities."""
+    """Losses float32 [s, b] from logits [s, b, v]; the logits' memory is reused for exponentials and gradients."""
 
     @staticmethod
     def forward(
@@ -48,13 +50,13 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         here = (labels >= 0) & (labels < num_real)
         index = torch.where(here, labels, 0)
 
-        top = real.amax(dim=-1) if num_real else real.new_full((len(flat),), float("-inf"))
+        target = real.gather(1, index[:, None]).squeeze(1) if num_real else real.new_zeros(len(flat))
+        own_top, own_sum = _exponentials_in_place(real)
+        top = own_top.clone()
         _all_reduce(top, dist.ReduceOp.MAX, group)
-        real.sub_(top[:, None])
-        target = real.gather(1, index[:, None]).squeeze(1).where(here, 0.0) if num_real else real.new_zeros(len(flat))
-        real.exp_()
-        denominator = real.sum(dim=-1)
-        sums = torch.stack([denominator, target])
+        # What this rank's exponentials lack to those of logits minus the largest of all ranks.
+        factor = (own_top - top).exp() if num_real else torch.zeros_like(top)
+        sums = torch.stack([own_sum * factor, torch.where(here, target - top, 0.0)])
         _all_reduce(sums, dist.ReduceOp.SUM, group)
         denominator, target = sums
         log_denominator = denominator.log()
@@ -62,27 +64,39 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         losses = log_denominator - target
         if z_loss_coeff:
             losses = losses + z_loss_coeff * log_partition.square()
-        real.div_(denominator[:, None])
-        ctx.save_for_backward(real, index, here, log_partition)
+        ctx.save_for_backward(real, factor / denominator, index, here, log_partition)
         ctx.shape, ctx.dtype, ctx.num_real, ctx.z_loss_coeff = shape, logits.dtype, num_real, z_loss_coeff
         return losses.view(shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        probabilities, index, here, log_partition = ctx.saved_tensors
+        exponentials, share, index, here, log_partition = ctx.saved_tensors
         grad_losses = grad_outputs[0].reshape(-1)
-        weight = grad_losses * (1.0 + 2.0 * ctx.z_loss_coeff * log_partition)
+        weight = grad_losses * (1.0 + 2.0 * ctx.z_loss_coeff * log_partition) * share
         if ctx.num_real:
-            probabilities.mul_(weight[:, None])
+            exponentials.mul_(weight[:, None])
             # A position without loss gives no gradient, not even the NaN that zero times NaN would be.
-            probabilities.masked_fill_((grad_losses == 0)[:, None], 0.0)
-            probabilities.scatter_add_(1, index[:, None], torch.where(here, -grad_losses, 0.0)[:, None])
+            no_loss = grad_losses == 0
+            if not reads_back_for_free(no_loss.device) or no_loss.any():
+                exponentials.masked_fill_(no_loss[:, None], 0.0)
+            exponentials.scatter_add_(1, index[:, None], torch.where(here, -grad_losses, 0.0)[:, None])
         if ctx.num_real == ctx.shape[-1]:
-            grad = probabilities.to(ctx.dtype)
+            grad = exponentials.to(ctx.dtype)
         else:
-            grad = probabilities.new_zeros(len(index), ctx.shape[-1], dtype=ctx.dtype)
-            grad[:, : ctx.num_real] = probabilities
+            grad = exponentials.new_zeros(len(index), ctx.shape[-1], dtype=ctx.dtype)
+            grad[:, : ctx.num_real] = exponentials
         return grad.view(ctx.shape), None, None, None, None
+
+
+def _exponentials_in_place(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """logits float32 [n, v] become exp(logits - largest of the row); the largest and the sum of each row."""
+    if logits.device.type == "cpu" and native_ops_available():
+        largest, sums = torch.ops.triarch.exponentials_(logits)
+        return largest, sums
+    if not logits.shape[1]:
+        return logits.new_full(logits.shape[:1], float("-inf")), logits.new_zeros(logits.shape[:1])
+    largest = logits.amax(dim=-1)
+    return largest, logits.sub_(largest[:, None]).exp_().sum(dim=-1)
 
 
 def _all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: ProcessGroup) -> None:

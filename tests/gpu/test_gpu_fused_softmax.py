@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megatron.attention import fused_softmax, reference, sdpa
-from megatron.device.native import attention_ops_available
+from megatron.device.native import native_ops_available
 from megatron.records.batch import Visibility
 from tests.oracles.attention_cases import (
     KINDS,
@@ -21,7 +21,7 @@ KEY_LENGTHS = [1, 7, 128, 131, 512, 1000, 1024, 2047, 4096, 8192, 16384, 32768, 
 
 @pytest.fixture(autouse=True)
 def ops():
-    assert attention_ops_available(), "build csrc/ first: python setup.py build_ext --inplace"
+    assert native_ops_available(), "build csrc/ first: python setup.py build_ext --inplace"
 
 
 def forward_and_gradients(function, scores, intervals, bias, scale, grad):

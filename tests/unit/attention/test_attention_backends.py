@@ -7,10 +7,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from megatron.attention import fused_softmax, reference, sdpa
 from megatron.attention.registry import ATTENTION_BACKENDS, choose_backend
 from megatron.basics.errors import UserError
+from megatron.device.native import native_ops_available
 from megatron.records.batch import Visibility
 from tests.oracles.attention_by_hand import attention_by_hand
 from tests.oracles.attention_cases import KINDS, assert_at_most_twice_the_error, one_of_each_kind, random_intervals
 
+needs_native = pytest.mark.skipif(not native_ops_available(), reason="the native ops are not built")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -18,7 +20,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 def backend(request, monkeypatch):
     if request.param.endswith("without native ops"):
         for module in ("fused_softmax", "interval_softmax"):
-            monkeypatch.setattr(f"megatron.attention.{module}.attention_ops_available", lambda: False)
+            monkeypatch.setattr(f"megatron.attention.{module}.native_ops_available", lambda: False)
     return ATTENTION_BACKENDS[request.param.split()[0]]
 
 
@@ -83,7 +85,9 @@ def plain_attention(query, key, value, visibility, *, scale, distance_bias):
     return scores.softmax(-1).masked_fill(~visibility.seen, 0.0) @ value
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 1, 7), (2, 2, 130, 3), (1, 2, 300, 131), (2, 1, 129, 257)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (1, 3, 1, 7), (2, 2, 130, 3), (1, 2, 300, 131), (2, 1, 129, 257), (1, 1, 97, 600)]
+)
 def test_odd_sizes(backend, shape):
     batch, heads, num_queries, num_keys = shape
     inputs = random_inputs(batch, heads, heads, num_queries, num_keys, 5, torch.float32, True)
@@ -143,7 +147,7 @@ def test_dropout_gradients_are_those_of_the_kept_probabilities(kind, monkeypatch
         return probs * kept / (1 - rate), kept
 
     monkeypatch.setattr(torch, "native_dropout", fixed_dropout)
-    monkeypatch.setattr(fused_softmax, "attention_ops_available", lambda: True)
+    monkeypatch.setattr(fused_softmax, "native_ops_available", lambda: True)
     if not hasattr(torch.ops.triarch, "interval_softmax_"):
         pytest.skip("the native ops are not built")
     inputs = [torch.randn(1, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
@@ -159,14 +163,14 @@ def test_auto_takes_the_fastest_that_can_do_the_job(monkeypatch):
         assert attend is ATTENTION_BACKENDS[name]
         return name
 
-    monkeypatch.setattr("megatron.attention.registry.attention_ops_available", lambda: True)
+    monkeypatch.setattr("megatron.attention.registry.native_ops_available", lambda: True)
     assert chosen() == "fused_softmax"
     assert chosen(is_causal=False) == "fused_softmax"
     assert chosen(has_bias=True) == "fused_softmax"
     assert chosen(is_cuda=True) == "sdpa"
     assert chosen(is_cuda=True, has_bias=True) == "fused_softmax"
     assert chosen(is_cuda=True, is_causal=False) == "fused_softmax"
-    monkeypatch.setattr("megatron.attention.registry.attention_ops_available", lambda: False)
+    monkeypatch.setattr("megatron.attention.registry.native_ops_available", lambda: False)
     assert chosen() == "sdpa"
     assert chosen(has_bias=True) == "sdpa"
 
@@ -175,3 +179,55 @@ def test_a_named_backend_is_taken_and_a_misspelt_one_refused():
     assert choose_backend("sdpa", has_bias=True) == ("sdpa", sdpa.attend)
     with pytest.raises(UserError, match=r"--attention-backend fused_softmx .* fused_softmax"):
         choose_backend("fused_softmx")
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_torch_accepts_the_attention_op(dtype, with_bias):
+    """Schema, meta kernel, autograd registration and compilation, as torch.library.opcheck tests them."""
+    query, key, value, bias = random_inputs(2, 4, 2, 9, 11, 5, dtype, with_bias)
+    intervals = random_intervals("any", 2, 9, 11)
+    ops = torch.ops.triarch
+    torch.library.opcheck(ops.interval_attention.default, (query, key, value, intervals, bias, 0.5))
+    inputs = [None if tensor is None else tensor.detach() for tensor in (query, key, value, intervals, bias)]
+    context, log_sums = ops.interval_attention(*inputs, 0.5)
+    gradient = (torch.randn_like(context), *inputs[:3], context, log_sums, *inputs[3:], with_bias, 0.5)
+    torch.library.opcheck(ops.interval_attention_backward.default, gradient)
+
+
+@needs_native
+def test_the_attention_op_keeps_nothing_of_the_size_of_the_scores():
+    query, key, value, _ = random_inputs(1, 2, 2, 512, 512, 8, torch.float32, False)
+    visibility = Visibility(random_intervals("causal", 1, 512, 512), 512)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        fused_softmax.attend(query, key, value, visibility, scale=1.0, distance_bias=None).sum().backward()
+    assert sizes and max(sizes) <= query.numel()
+
+
+@needs_native
+def test_the_attention_op_refuses_what_does_not_fit():
+    query, key, value, _ = random_inputs(2, 4, 2, 9, 11, 5, torch.float32, False)
+    intervals, op = random_intervals("any", 2, 9, 11), torch.ops.triarch.interval_attention
+    for bad in (
+        (query[:, :3], key, value, intervals, None),
+        (query, key, value[:, :, :3], intervals, None),
+        (query, key, value, intervals[:1], None),
+        (query, key, value, intervals, torch.randn(4, 18)),
+    ):
+        with pytest.raises(ValueError, match="interval_attention"):
+            op(*bad, 1.0)
+    for bad in ((query.double(), key.double(), value.double(), intervals), (query, key, value, intervals.long())):
+        with pytest.raises(TypeError, match="interval_attention"):
+            op(*bad, None, 1.0)
+
+
+@needs_native
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)])
+def test_attention_over_nothing(shape):
+    batch, heads, num_queries, num_keys = shape
+    inputs = random_inputs(batch, heads, heads, num_queries, num_keys, 8, torch.float32, False)
+    visibility = Visibility(torch.zeros(batch, num_queries, 2, dtype=torch.int32), num_keys)
+    for result in outputs_and_gradients(fused_softmax.attend, inputs, visibility, 1.0, torch.ones(inputs[0].shape)):
+        assert (result == 0).all()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.attention.interval_softmax import interval_softmax, interval_softmax_twin
-from megatron.device.native import attention_ops_available
+from megatron.device.native import native_ops_available
 from tests.oracles.attention_cases import (
     KINDS,
     assert_at_most_twice_the_error,
@@ -15,7 +15,7 @@ from tests.oracles.attention_cases import (
     random_intervals,
 )
 
-needs_native = pytest.mark.skipif(not attention_ops_available(), reason="the native ops are not built")
+needs_native = pytest.mark.skipif(not native_ops_available(), reason="the native ops are not built")
 IMPLEMENTATIONS = [pytest.param(interval_softmax, marks=needs_native, id="native"), interval_softmax_twin]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 

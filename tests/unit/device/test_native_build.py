@@ -81,7 +81,7 @@ def test_only_what_changed_is_compiled_again(checkout):
 
 
 def test_torch_loads_the_twin_when_told_to():
-    code = "from megatron.device.native import attention_ops_available as there; print(there())"
+    code = "from megatron.device.native import native_ops_available as there; print(there())"
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

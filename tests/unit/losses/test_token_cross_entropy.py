@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
+from megatron.device.native import native_ops_available
 from megatron.losses.token_cross_entropy import token_cross_entropy
 from megatron.records.batch import Batch, Visibility
 from tests.oracles.one_process_model import one_process_grid
@@ -48,6 +49,15 @@ def ours(logits, batch, **settings):
     return float(loss.total.detach()), int(loss.count), torch.autograd.grad(loss.total, leaf)[0]
 
 
+@pytest.fixture(params=["native ops", "plain torch"])
+def implementation(request, monkeypatch):
+    if request.param == "plain torch":
+        monkeypatch.setattr("megatron.losses.token_cross_entropy.native_ops_available", lambda: False)
+    elif not native_ops_available():
+        pytest.skip("the native ops are not built")
+
+
+@pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("z_loss_coeff", [0.0, 1e-2])
 @pytest.mark.parametrize("padded", [VOCABULARY, PADDED])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -132,3 +142,18 @@ def test_z_loss_is_the_square_of_the_log_partition():
     log_partition = float(torch.tensor(50.0).log())
     assert ours(logits, batch)[0] == pytest.approx(log_partition)
     assert ours(logits, batch, z_loss_coeff=0.5)[0] == pytest.approx(log_partition + 0.5 * log_partition**2)
+
+
+@pytest.mark.skipif(not native_ops_available(), reason="the native ops are not built")
+def test_torch_accepts_the_op_and_it_refuses_other_logits():
+    logits = torch.randn(5, 33)
+    exact = logits.double()
+    torch.library.opcheck(torch.ops.triarch.exponentials_.default, (logits.clone(),))
+    largest, sums = torch.ops.triarch.exponentials_(logits)
+    torch.testing.assert_close(largest.double(), exact.amax(-1))
+    torch.testing.assert_close(logits.double(), (exact - exact.amax(-1, keepdim=True)).exp(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums.double(), logits.double().sum(-1), rtol=1e-6, atol=0)
+    with pytest.raises(TypeError, match="float32"):
+        torch.ops.triarch.exponentials_(logits.double())
+    with pytest.raises(ValueError, match="dense rows"):
+        torch.ops.triarch.exponentials_(logits.t())

@@ -12,7 +12,7 @@ import pytest
 from launch import ROOT, environment_for
 from run_folder import iterations_of, leftovers_of, losses_of, tensors_of
 
-STEPS = 40
+SECONDS_TO_KILL = 0.3  # within which a rank dies after its first new step
 
 
 def start(command: list[str]) -> subprocess.Popen:
@@ -59,7 +59,7 @@ def kill_soon(command: list[str], run: Path, rng: random.Random) -> bool:
         if metrics.exists() and metrics.stat().st_size > size:
             break
         time.sleep(0.01)
-    time.sleep(rng.uniform(0.0, 0.6))
+    time.sleep(rng.uniform(0.0, SECONDS_TO_KILL))
     ended = process.poll() is not None
     if not ended:
         os.kill(rng.choice(ranks_of(process.pid) or [process.pid]), signal.SIGKILL)
@@ -67,28 +67,28 @@ def kill_soon(command: list[str], run: Path, rng: random.Random) -> bool:
     return ended
 
 
-def survive(rounds: int, command: list[str], plain: Path, run: Path, steps: int = STEPS) -> None:
+def survive(rounds: int, command: list[str], plain: Path, run: Path, steps: int) -> None:
     rng = random.Random(rounds)
-    kills = 0
-    for _ in range(rounds):
-        if kill_soon([*command, "--save", str(run)], run, rng):
-            break
-        kills += 1
+    for round_ in range(rounds):
+        ended = kill_soon([*command, "--save", str(run)], run, rng)
+        assert not ended, f"the run ended after {round_} of {rounds} kills; give it more steps"
     finish([*command, "--save", str(run)])
-    assert kills > 0, "the run ended before it could be killed; give it more steps"
     assert tensors_of(run, steps) == tensors_of(plain, steps)
     assert losses_of(run) == losses_of(plain)
     assert iterations_of(run)[-1] == steps
     assert leftovers_of(run) == []
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
-def test_killed_again_and_again(rounds, tiny_corpus, entry_script, tmp_path):
-    flags = tiny_corpus.flags(train_iters=STEPS, save_interval=1, keep_last=3, num_workers=1)
+@pytest.mark.parametrize(
+    ("rounds", "steps", "save_interval"),
+    [(10, 250, 1), pytest.param(100, 2000, 5, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+)
+def test_killed_again_and_again(rounds, steps, save_interval, tiny_corpus, entry_script, tmp_path):
+    flags = tiny_corpus.flags(train_iters=steps, save_interval=save_interval, keep_last=3, num_workers=1)
     command = [sys.executable, entry_script, *flags]
     plain = tmp_path / "plain"
     finish([*command, "--save", str(plain)])
-    survive(rounds, command, plain, tmp_path / "killed")
+    survive(rounds, command, plain, tmp_path / "killed", steps)
 
 
 def test_two_ranks_killed(tiny_corpus, entry_script, tmp_path):
@@ -97,4 +97,4 @@ def test_two_ranks_killed(tiny_corpus, entry_script, tmp_path):
     command = [*launcher, entry_script, *flags]
     plain = tmp_path / "plain"
     finish([*command, "--save", str(plain)])
-    survive(2, command, plain, tmp_path / "killed", steps=80)
+    survive(2, command, plain, tmp_path / "killed", 80)

@@ -4,19 +4,26 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <cstdlib>
+#include <cstring>
+
 #include "softmax_rows.h"
 
 namespace triarch {
 
 #ifdef TRIARCH_X86_LEVELS
-// The last of the three that the processor has all instructions for.
+// The last of the three that the processor has all instructions for; TRIARCH_CPU_LEVEL=baseline or avx2 asks for less.
 template <class Loops>
 const Loops& best_of(const Loops& baseline, const Loops& avx2, const Loops& avx512) {
+  static const char* const asked = std::getenv("TRIARCH_CPU_LEVEL");
+  static const bool is_limited =
+      asked != nullptr && (std::strcmp(asked, "baseline") == 0 || std::strcmp(asked, "avx2") == 0);
   __builtin_cpu_init();
   static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   static const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return has_avx512 ? avx512 : has_avx2 ? avx2 : baseline;
+  if (has_avx512 && !is_limited) return avx512;
+  return has_avx2 && !(is_limited && asked[0] == 'b') ? avx2 : baseline;
 }
 #endif
 

@@ -1,7 +1,7 @@
 """The compiled ops of csrc/: loaded once where they were built, replaced by plain torch where not.
 
 `python setup.py build_ext --inplace` builds them into triarch_ops.so beside this file. TRIARCH_NO_NATIVE=1 leaves
-them alone, at build time and at run time.
+them alone, at build time and at run time; TRIARCH_CPU_LEVEL=avx2 or baseline keeps the CPU ops from newer instructions.
 """
 
 from __future__ import annotations

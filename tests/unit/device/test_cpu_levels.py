@@ -1,0 +1,60 @@
+"""The loops for older processors compute the same: each level in a process of its own, against float64."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megatron.device.native import native_ops_available
+
+ROOT = Path(__file__).parents[3]
+COMPARE = """
+import torch
+from megatron.attention import fused_softmax, reference
+from megatron.attention.interval_softmax import interval_softmax
+from megatron.records.batch import Visibility
+from tests.oracles.attention_cases import KINDS, one_of_each_kind
+
+torch.manual_seed(1)
+visibility = Visibility(one_of_each_kind(107, 107), 107)
+inputs = [torch.randn(len(KINDS), heads, 107, 20, requires_grad=True) for heads in (4, 2, 2)]
+bias = torch.randn(4, 213, requires_grad=True)
+grad = torch.randn(len(KINDS), 4, 107, 20)
+
+def results(attend, dtype):
+    context = attend(*inputs, visibility, scale=0.3, distance_bias=bias)
+    return [context, *torch.autograd.grad(context, [*inputs, bias], grad.to(context.dtype))]
+
+for own, exact in zip(results(fused_softmax.attend, torch.float32), results(reference.attend, torch.float64)):
+    torch.testing.assert_close(own.double(), exact.double(), rtol=1e-4, atol=1e-5)
+
+scores = torch.randn(len(KINDS), 4, 107, 107)
+probs = interval_softmax(scores, visibility.intervals, None, 1.0)
+exact = scores.double().masked_fill(~visibility.dense, -torch.inf).softmax(-1).nan_to_num(0.0)
+torch.testing.assert_close(probs.double(), exact, rtol=1e-5, atol=1e-7)
+
+logits = torch.randn(9, 1001)
+exact = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()
+_, sums = torch.ops.triarch.exponentials_(logits)
+torch.testing.assert_close(sums.double(), exact.sum(-1), rtol=1e-6, atol=0)
+print(torch.ops.triarch.cpu_loops())
+"""
+
+
+@pytest.mark.skipif(not native_ops_available(), reason="the native ops are not built")
+@pytest.mark.parametrize(("level", "name"), [("baseline", "the baseline instruction set"), ("avx2", "AVX2")])
+def test_every_instruction_set_computes_the_same(level, name):
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE],
+        cwd=ROOT,
+        env={**os.environ, "TRIARCH_CPU_LEVEL": level, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    spoken = done.stdout.strip()
+    if spoken not in (name, "the baseline instruction set"):  # a processor without the level takes the one below
+        pytest.fail(f"asked for {level}, ran {spoken}")

@@ -10,7 +10,10 @@ from megatron.basics.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come. Data order, dropout and schedule are functions of these, so nothing else is stored."""
+    """How far a run has come. Data order, dropout and schedule are functions of these, so nothing else is stored.
+
+    owes_validation: the run was told to stop where a validation was due, and saved first; its next start makes up.
+    """
 
     iteration: int = 0
     consumed_samples: int = 0
@@ -19,6 +22,7 @@ class Progress:
     skipped_steps: int = 0
     nonfinite_steps: int = 0
     nonfinite_in_a_row: int = 0
+    owes_validation: bool = False
 
     def as_dict(self) -> dict[str, int]:
         """For JSON."""

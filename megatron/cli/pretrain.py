@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ def main(architecture: str, objective: str) -> None:
 
 def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
     """Parse, check, build, train. Every wrong setting is answered before torch is imported."""
+    started = time.monotonic()
     config = parse_pretrain(
         argv,
         architecture=architecture,
@@ -51,7 +53,7 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
 
     grid = grids.initialise(config.layout, device)
     try:
-        exit_code = _train(config, tokenizer, origin, device, grid)
+        exit_code = _train(config, tokenizer, origin, device, grid, started)
         grids.wait_for_all()
         ignore_stop_signals()
         return exit_code
@@ -59,7 +61,9 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
         grids.shut_down()
 
 
-def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid) -> int:
+def _train(
+    config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid, started: float
+) -> int:
     from megatron.checkpoint import folders
     from megatron.cli.training import build_training
 
@@ -68,4 +72,4 @@ def _train(config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, devic
             run_folder = Path(config.checkpoint.save)
             held.enter_context(lock_folder(run_folder))
             folders.remove_unfinished(run_folder)
-        return build_training(config, tokenizer, origin, device, grid).run()
+        return build_training(config, tokenizer, origin, device, grid, started=started).run()

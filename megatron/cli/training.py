@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch.distributed as dist
 from tqdm import tqdm
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.attention.registry import AttentionBackend
-from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.state import scalar_optimizer_state
 from megatron.cli.resume import Origin, StartingPoint, start_from
 from megatron.cli.run_config import RunConfig
+from megatron.cli.run_folder import require_shared, require_space
 from megatron.cli.run_record import lineage_after, tokenizer_record, write_run_record
 from megatron.cli.wire import attention_backend, build_loaders, model_recipe
 from megatron.device.device import Device
@@ -35,12 +33,17 @@ from megatron.tokenization.tokenizer import Tokenizer
 
 
 def build_training(
-    config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid
+    config: RunConfig, tokenizer: Tokenizer, origin: Origin | None, device: Device, grid: Grid, *, started: float
 ) -> Training:
-    """Everything that trains, with the weights loaded. A collective."""
+    """Everything that trains, with the weights loaded; `started`: time.monotonic() when the command began.
+
+    A collective.
+    """
     say = speaker(grid)
     stop_signal = StopSignal()
     stop_signal.install()
+    if config.checkpoint.save:
+        require_shared(Path(config.checkpoint.save), grid)
     architecture, objective = ARCHITECTURES[config.architecture](), OBJECTIVES[config.objective]()
     loaders = build_loaders(config, objective, architecture, tokenizer, grid, device)
     backend, attend = attention_backend(config, device)
@@ -62,6 +65,7 @@ def build_training(
         is_main=grid.is_main,
         start_iteration=start.progress.iteration,
         train_iters=config.batch.train_iters,
+        owes_validation=start.progress.owes_validation,
         description=(
             f"{config.architecture}:{config.objective}, {parameters.total:,} parameters, {grid.describe()} on "
             f"{device.name}, {str(compute_dtype(config.optimizer)).removeprefix('torch.')}, attention {backend}"
@@ -78,8 +82,6 @@ def build_training(
         }
         write_run_record(facts.run_folder, config, tokenizer, figures)
     hooks = build_hooks(HookSetup(logging=config.logging, run_folder=facts.run_folder, settings=config.as_dict()))
-    for hook in hooks:
-        hook.on_start(facts)
     return Training(
         model=model,
         rule=LossRule(
@@ -100,6 +102,8 @@ def build_training(
         seq_length=config.data.seq_length,
         seed=config.batch.seed,
         hooks=hooks,
+        facts=facts,
+        started=started,
         saver=saver,
         contents_at=_contents(config, tokenizer, model, start),
         stop_signal=stop_signal,
@@ -125,30 +129,16 @@ def build_model(
     recipe = model_recipe(config, tokenizer.vocabulary_size)
     dtype = compute_dtype(config.optimizer)
     core_config, chunks = build_chunks(recipe, config.layout, grid, device, dtype, attend)
-    return make_trainable(core_config, chunks, config.layout, config.optimizer)
+    microbatch_tokens = config.batch.micro_batch_size * config.data.seq_length
+    return make_trainable(core_config, chunks, config.layout, config.optimizer, microbatch_tokens=microbatch_tokens)
 
 
 def _saver(config: RunConfig, model: TrainableModel, grid: Grid, say: Callable[[str], None]) -> Saver | None:
     if not config.checkpoint.save:
         return None
     run_folder = Path(config.checkpoint.save)
-    _require_space(run_folder, model, grid)
+    require_space(run_folder, model, grid)
     return Saver(config.checkpoint, run_folder, model, grid, say)
-
-
-def _require_space(run_folder: Path, model: TrainableModel, grid: Grid) -> None:
-    """Refuse to begin a run whose first checkpoint cannot fit: weights, and three float32 for each of them."""
-    own = sum(p.numel() * (p.element_size() + 12) for chunk in model.chunks for p in chunk.parameters())
-    sizes = [0] * grid.world_size
-    dist.all_gather_object(sizes, own if grid.data_rank == 0 else 0)
-    needed = sum(sizes)
-    run_folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(run_folder).free
-    if free < needed:
-        raise UserError(
-            f"--save {run_folder}: a checkpoint needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; free "
-            "some space or choose another disk."
-        )
 
 
 def _contents(

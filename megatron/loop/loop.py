@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from megatron.basics.errors import EXIT_DONE, EXIT_STOPPED_AFTER_SAVING, RunFault
@@ -14,13 +15,13 @@ from megatron.checkpoint.options import CheckpointOptions
 from megatron.device.device import Device
 from megatron.layout.grid import Grid
 from megatron.loop.batch_ramp import BatchRamp
-from megatron.loop.hooks.protocol import Hook
+from megatron.loop.hooks.protocol import Hook, RunFacts
 from megatron.loop.options import LoggingOptions, OptimizerOptions
 from megatron.loop.report import StepReport, ValidationReport
 from megatron.loop.saving import Saver
 from megatron.loop.schedule import lr_at
 from megatron.loop.setup import TrainableModel
-from megatron.loop.step import LossRule, StepResult, train_step
+from megatron.loop.step import LossRule, Microbatches, StepResult, train_step
 from megatron.loop.stop_signal import StopSignal
 from megatron.loop.throughput import Throughput
 from megatron.loop.validation import validate
@@ -39,7 +40,7 @@ class BatchSource(Protocol):
 
 @dataclass(kw_only=True)
 class Training:
-    """The parts of a run, plugged together by cli/wire.py."""
+    """The parts of a run, plugged together by cli/training.py. `started`: time.monotonic() when the command began."""
 
     model: TrainableModel
     rule: LossRule
@@ -56,6 +57,8 @@ class Training:
     seq_length: int
     seed: int
     hooks: Sequence[Hook]
+    facts: RunFacts
+    started: float
     saver: Saver | None
     contents_at: Callable[[Progress], Contents]
     stop_signal: StopSignal
@@ -64,30 +67,37 @@ class Training:
 
     def run(self) -> int:
         """Train from `progress` to the last iteration; the exit code of the command."""
-        self._started = time.monotonic()
-        exit_code = EXIT_DONE
+        with contextlib.ExitStack() as held:
+            for source in filter(None, (self.train_source, self.valid_source)):
+                held.callback(source.close)
+            for hook in self.hooks:
+                held.callback(hook.on_end)
+                hook.on_start(self.facts)
+            return self._run()
+
+    def _run(self) -> int:
         if self.saver is not None:  # a run that was killed after a save may not have come to this
             self.saver.remove_surplus(self.progress.iteration)
+        if self.progress.owes_validation:
+            self._validate()
         if self.progress.iteration >= self.train_iters:
             self.say(f"nothing to do: {self.progress.iteration} of --train-iters {self.train_iters} steps are done")
-            return exit_code
-        try:
-            while self.progress.iteration < self.train_iters:
-                votes = self._step()
-                if self._is_due(self.logging.eval_interval):
-                    self._validate()
-                if self._wants_to_stop(votes):
-                    exit_code = EXIT_STOPPED_AFTER_SAVING
-                    break
-                self._save_when_due(votes)
-            if exit_code == EXIT_DONE and not self._is_due(self.logging.eval_interval):
+            return EXIT_DONE
+        exit_code = EXIT_DONE
+        while self.progress.iteration < self.train_iters:
+            votes = self._step()
+            validation_is_due = self._is_due(self.logging.eval_interval) or self.progress.iteration == self.train_iters
+            if self._is_told_to_stop(votes):
+                self.progress = replace(self.progress, owes_validation=validation_is_due)
+                exit_code = EXIT_STOPPED_AFTER_SAVING
+                break
+            if validation_is_due:
                 self._validate()
-            self._save_at_the_end()
-        finally:
-            for hook in self.hooks:
-                hook.on_end()
-            for source in filter(None, (self.train_source, self.valid_source)):
-                source.close()
+            if self._stops_as_planned():
+                exit_code = EXIT_STOPPED_AFTER_SAVING
+                break
+            self._save_when_due(votes)
+        self._save_at_the_end()
         return exit_code
 
     def _step(self) -> list[bool]:
@@ -100,17 +110,13 @@ class Training:
         learning_rate = lr_at(self.optimizer, iteration, self.train_iters)
         result = train_step(
             self.model,
-            list(self.train_source.microbatches(before.consumed_samples, num_microbatches)),
+            Microbatches(self.train_source.microbatches(before.consumed_samples, num_microbatches), num_microbatches),
             self.rule,
             self.grid,
             self.device,
             dropout_seed=seed_for(self.seed, "step", iteration),
             learning_rate=learning_rate,
-            asks=(
-                self.stop_signal.received is not None,
-                self.saver is not None and self.saver.has_unwritten,
-                self._is_out_of_time(),
-            ),
+            asks=self._asks,
         )
         seconds = self.device.clock() - started
         self.progress = self._progress_after(result, batch_size)
@@ -119,6 +125,13 @@ class Training:
             hook.on_step(report)
         self._stop_when_hopeless(result)
         return result.votes
+
+    def _asks(self) -> tuple[bool, bool, bool]:
+        return (
+            self.stop_signal.received is not None,
+            self.saver is not None and self.saver.has_unwritten,
+            self._is_out_of_time(),
+        )
 
     def _progress_after(self, result: StepResult, batch_size: int) -> Progress:
         before = self.progress
@@ -180,7 +193,7 @@ class Training:
         batch_size, num_microbatches = self.ramp.final_batch_size, self.ramp.final_num_microbatches
         source = self.valid_source
         steps = (
-            list(source.microbatches(number * batch_size, num_microbatches))
+            Microbatches(source.microbatches(number * batch_size, num_microbatches), num_microbatches)
             for number in range(self.logging.eval_iters)
         )
         losses = validate(self.model, steps, self.rule, self.grid, self.device)
@@ -199,20 +212,23 @@ class Training:
 
     def _is_out_of_time(self) -> bool:
         limit = self.logging.exit_duration_in_mins
-        return limit is not None and time.monotonic() - self._started > limit * 60.0
+        return limit is not None and time.monotonic() - self.started > limit * 60.0
 
-    def _wants_to_stop(self, votes: Sequence[bool]) -> bool:
+    def _is_told_to_stop(self, votes: Sequence[bool]) -> bool:
+        """Whoever says so waits: nothing but the save comes in between."""
         told_to_stop, _, out_of_time = votes
         if told_to_stop:
             name = self.stop_signal.received.name if self.stop_signal.received else "a stop signal on another rank"
             self.say(f"stopping after iteration {self.progress.iteration}: {name}")
         elif out_of_time:
             self.say(f"stopping after iteration {self.progress.iteration}: --exit-duration-in-mins is over")
-        elif self._is_due(self.logging.exit_interval) and self.progress.iteration < self.train_iters:
+        return told_to_stop or out_of_time
+
+    def _stops_as_planned(self) -> bool:
+        is_over = self._is_due(self.logging.exit_interval) and self.progress.iteration < self.train_iters
+        if is_over:
             self.say(f"stopping after iteration {self.progress.iteration}: --exit-interval")
-        else:
-            return False
-        return True
+        return is_over
 
     def _save_when_due(self, votes: Sequence[bool]) -> None:
         if self.saver is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
@@ -13,7 +16,7 @@ from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import ChainedOptimizer
 from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
-from torch import nn
+from torch import Tensor, nn
 
 from megatron.architectures.protocol import Architecture, ModelParts
 from megatron.attention.registry import AttentionBackend
@@ -58,9 +61,11 @@ class TrainableModel:
         overlapped = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
         for chunk in overlapped:
             chunk.disable_forward_pre_hook(param_sync=True)
-        yield
-        for chunk in overlapped:
-            chunk.enable_forward_pre_hook()
+        try:
+            yield
+        finally:
+            for chunk in overlapped:
+                chunk.enable_forward_pre_hook()
 
 
 def compute_dtype(options: OptimizerOptions) -> torch.dtype:
@@ -111,9 +116,17 @@ def build_chunks(
 
 
 def make_trainable(
-    config: TransformerConfig, chunks: list[nn.Module], layout: LayoutOptions, options: OptimizerOptions
+    config: TransformerConfig,
+    chunks: list[nn.Module],
+    layout: LayoutOptions,
+    options: OptimizerOptions,
+    *,
+    microbatch_tokens: int = 1,
 ) -> TrainableModel:
-    """Add gradient buffers and the optimizer, and connect them with megatron-core's schedules."""
+    """Add gradient buffers and the optimizer, and connect them with megatron-core's schedules.
+
+    microbatch_tokens: positions of a micro-batch; with float16 they decide the size of what flows backwards.
+    """
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
         use_distributed_optimizer=True,
@@ -131,13 +144,33 @@ def make_trainable(
     (inner,) = optimizer.chained_optimizers
     # Moments exist from the start, so that a run can be saved before its first applied step.
     inner.init_state_fn(inner.optimizer, inner.config)
-    config.grad_scale_func = optimizer.scale_loss
-    config.finalize_model_grads_func = finalize_model_grads
+    unit = loss_unit(options, microbatch_tokens)
+    config.grad_scale_func = partial(_scale_loss, optimizer, unit)
+    config.finalize_model_grads_func = partial(_finalize_grads, unit)
     if layout.overlap_grad_reduce:
         # Without it every micro-batch would start a reduction.
         syncs = [chunk.no_sync for chunk in wrapped]
         config.no_sync_func = syncs if len(syncs) > 1 else syncs[0]
     return TrainableModel(config, wrapped, optimizer)
+
+
+def loss_unit(options: OptimizerOptions, microbatch_tokens: int) -> float:
+    """What the loss of a micro-batch, a sum over its tokens, is multiplied by on its way backwards.
+
+    float16 ends at 65504, so the sum is brought to the size of a mean: the largest power of two up to
+    1 / microbatch_tokens, one for the whole run. The division by the tokens of the step takes it out again, exactly.
+    The other formats have float32's range and need none.
+    """
+    return 2.0 ** -math.ceil(math.log2(microbatch_tokens)) if options.fp16 else 1.0
+
+
+def _scale_loss(optimizer: ChainedOptimizer, unit: float, loss: Tensor) -> Tensor:
+    return optimizer.scale_loss(loss if unit == 1.0 else loss * unit)
+
+
+def _finalize_grads(unit: float, chunks: list[nn.Module], num_tokens: Tensor, **groups: Any) -> None:
+    """megatron-core's reductions and its one division by all tokens of the step, here in units of the loss."""
+    finalize_model_grads(chunks, num_tokens if unit == 1.0 else num_tokens * unit, **groups)
 
 
 def _optimizer_config(config: TransformerConfig, layout: LayoutOptions, options: OptimizerOptions) -> OptimizerConfig:

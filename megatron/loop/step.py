@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -53,9 +54,23 @@ class StepResult:
         return round(next(iter(self.losses.values()))[1])
 
 
+@dataclass(frozen=True)
+class Microbatches:
+    """The micro-batches of a step on this rank, each made when the schedule comes to it."""
+
+    batches: Iterable[Batch]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
 def run_schedule(
     chunks: Sequence[nn.Module],
-    batches: Sequence[Batch],
+    batches: Sequence[Batch] | Microbatches,
     rule: LossRule,
     grid: Grid,
     *,
@@ -65,8 +80,7 @@ def run_schedule(
 
     All stages take the same micro-batches in the same order; interleaved chunks each walk through them by themselves.
     """
-    rows, length = batches[0].tokens.shape
-    iterators = [iter(batches) for _ in chunks]
+    (rows, length), iterators = _walks(iter(batches), len(chunks))
     return get_forward_backward_func()(
         forward_step_func=partial(_forward_step, rule, grid),
         data_iterator=iterators if len(chunks) > 1 else iterators[0],
@@ -80,18 +94,19 @@ def run_schedule(
 
 def train_step(
     model: TrainableModel,
-    batches: Sequence[Batch],
+    batches: Sequence[Batch] | Microbatches,
     rule: LossRule,
     grid: Grid,
     device: Device,
     *,
     dropout_seed: int,
     learning_rate: float,
-    asks: Sequence[bool] = (),
+    asks: Callable[[], Sequence[bool]] = tuple,
 ) -> StepResult:
     """Forward, backward, reduce and, if everything is finite on every rank, apply.
 
-    asks: wishes of this rank (stop, save ...), agreed on by all ranks in the reduction that carries the losses anyway.
+    asks: wishes of this rank (stop, save ...), read when the computation is over, and agreed on by all ranks in the
+    reduction that carries the losses anyway.
     """
     for chunk in model.chunks:
         chunk.zero_grad_buffer()
@@ -104,10 +119,10 @@ def train_step(
     loss_scale = float(scaler.scale) if scaler else None
     outputs = run_schedule(model.chunks, batches, rule, grid, forward_only=False)
     names, config = rule.architecture.loss_names, model.optimizer.config
-    losses, votes = reduce_losses(outputs, names, asks, grid, device)
-
     overflow = model.optimizer.prepare_grads()
+    # The norm makes the host wait for the device: what a person asks for until then is heard in this step.
     grad_norm = math.nan if overflow else float(model.optimizer.get_grad_norm())
+    losses, votes = reduce_losses(outputs, names, asks(), grid, device)
     nonfinite = next((name for name, (total, _) in losses.items() if not math.isfinite(total)), None)
     if nonfinite is None and not overflow and not math.isfinite(grad_norm):
         nonfinite = _first_nonfinite_parameter(model, grid)
@@ -142,8 +157,29 @@ def seed_dropout(seed: int, grid: Grid) -> None:
     model_parallel_cuda_manual_seed(place % 2**31)
 
 
+def _walks(batches: Iterator[Batch], count: int) -> tuple[torch.Size, list[Iterator[Batch]]]:
+    """The shape [b, s] of the first batch, and `count` ways through all of them; each lives until the last took it."""
+    ahead: list[deque[Batch]] = [deque() for _ in range(count)]
+
+    def fetch() -> torch.Size:
+        batch = next(batches)
+        for own in ahead:
+            own.append(batch)
+        return batch.tokens.shape
+
+    def walk(own: deque[Batch]) -> Iterator[Batch]:
+        while True:
+            if not own:
+                fetch()
+            yield own.popleft()
+
+    return fetch(), [walk(own) for own in ahead]
+
+
 def _forward_step(rule: LossRule, grid: Grid, batches: Iterator[Batch], chunk: nn.Module) -> tuple[Tensor, object]:
     batch = next(batches)
+    # Masks and blocks are kept with the visibility: with this one they go when the micro-batch goes.
+    batch = replace(batch, visibility=replace(batch.visibility))
     return chunk(batch), partial(_sum_losses, rule, grid, batch)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -10,13 +10,12 @@ import torch
 from megatron.device.device import Device
 from megatron.layout.grid import Grid
 from megatron.loop.setup import TrainableModel
-from megatron.loop.step import LossRule, reduce_losses, run_schedule
-from megatron.records.batch import Batch
+from megatron.loop.step import LossRule, Microbatches, reduce_losses, run_schedule
 
 
 @torch.no_grad()
 def validate(
-    model: TrainableModel, steps: Iterator[Sequence[Batch]], rule: LossRule, grid: Grid, device: Device
+    model: TrainableModel, steps: Iterator[Microbatches], rule: LossRule, grid: Grid, device: Device
 ) -> dict[str, float]:
     """Mean loss per target token over all micro-batches of all steps, by name; dropout and z-loss off. A collective."""
     rule = replace(rule, z_loss_coeff=0.0)  # runs are compared by what they predict

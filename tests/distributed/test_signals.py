@@ -1,5 +1,6 @@
-"""SIGTERM, SIGUSR1 and SIGINT: save after the step, end with 75, and go on later as if nothing had happened."""
+"""SIGTERM, SIGUSR1 and SIGINT: save after the step that runs, end with 75, go on later as if nothing had happened."""
 
+import json
 import os
 import signal
 import sys
@@ -12,13 +13,14 @@ from test_kill import ranks_of, start
 
 STEPS = 6
 VALIDATION = {"eval_interval": 3, "eval_iters": 2, "split": "8,2,0"}
+# (function, its call, the step that is saved: the one that runs, or the one that follows)
 MOMENTS = {
-    "load": ("megatron.cli.training:start_from", 1),
-    "index": ("megatron.cli.training:build_loaders", 1),  # before the handlers' first step
-    "first step": ("megatron.loop.loop:train_step", 1),
-    "step": ("megatron.loop.step:run_schedule", 2),
-    "evaluation": ("megatron.loop.loop:validate", 1),
-    "save": ("megatron.checkpoint.save:write_shard", 1),
+    "load": ("megatron.cli.training:start_from", 1, 1),
+    "index": ("megatron.cli.training:build_loaders", 1, 1),  # before the handlers' first step
+    "first step": ("megatron.loop.loop:train_step", 1, 1),
+    "step": ("megatron.loop.step:run_schedule", 2, 2),
+    "evaluation": ("megatron.loop.loop:validate", 1, 4),
+    "save": ("megatron.checkpoint.save:write_shard", 1, 3),
 }
 
 
@@ -41,10 +43,12 @@ def stop_and_go_on(trainer, flags, run, plain, ranks, faults):
     assert "stopping after iteration" in ended.output and "Traceback" not in ended.output
     stopped_at = iterations_of(run)[-1]
     assert stopped_at == metrics_of(run)[-1]["iteration"] < STEPS
+    assert "validation-time" not in json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert leftovers_of(run) == []
     trainer.finish(flags, ranks=ranks)
     assert tensors_of(run, STEPS) == tensors_of(plain, STEPS)
     assert metrics_of(run) == metrics_of(plain)
+    return stopped_at
 
 
 @pytest.mark.parametrize(
@@ -53,11 +57,11 @@ def stop_and_go_on(trainer, flags, run, plain, ranks, faults):
 )
 def test_saves_and_goes_on(number, moment, undisturbed, trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"
-    at, call = MOMENTS[moment]
+    at, call, saved = MOMENTS[moment]
     way = {"async_save": number == "SIGUSR1"}
     flags = tiny_corpus.flags(train_iters=STEPS, save=run, save_interval=2, **VALIDATION, **way)
     faults = [Fault(at=at, call=call, do=number)]
-    stop_and_go_on(trainer, flags, run, undisturbed[1], 1, faults)
+    assert stop_and_go_on(trainer, flags, run, undisturbed[1], 1, faults) == saved
 
 
 @pytest.mark.parametrize("told", [(0,), (1,), (0, 1)], ids=["the first", "the second", "both"])
@@ -65,7 +69,7 @@ def test_one_rank_or_all(told, undisturbed, trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"
     flags = tiny_corpus.flags(train_iters=STEPS, save=run, tensor_model_parallel_size=2, **VALIDATION)
     faults = [Fault(at="megatron.loop.loop:train_step", call=2, do="SIGTERM", rank=rank) for rank in told]
-    stop_and_go_on(trainer, flags, run, undisturbed[2], 2, faults)
+    assert stop_and_go_on(trainer, flags, run, undisturbed[2], 2, faults) == 2
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])

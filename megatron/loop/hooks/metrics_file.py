@@ -40,7 +40,7 @@ class MetricsFileHook(Hook):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            cut_after(self.path, facts.start_iteration)
+            cut_after(self.path, facts.start_iteration, with_validation=not facts.owes_validation)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise_for_disk(error, self.path)
@@ -83,23 +83,27 @@ def json_line(metrics: Mapping[str, Any]) -> bytes:
     return (json.dumps({name: _finite(value) for name, value in metrics.items()}, allow_nan=False) + "\n").encode()
 
 
-def cut_after(path: Path, iteration: int) -> None:
-    """Leave only whole lines of iterations up to `iteration`; atomically, and only when something has to go."""
+def cut_after(path: Path, iteration: int, *, with_validation: bool = True) -> None:
+    """Leave only whole lines of iterations up to `iteration`; atomically, and only when something has to go.
+
+    Without `with_validation` that of `iteration` itself goes too: an earlier start may have made up for it.
+    """
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and _iteration_of(line) <= iteration]
+    kept = [line for line in lines if line.endswith(b"\n") and _place_of(line) <= (iteration, with_validation)]
     if len(kept) < len(lines):
         with atomic_writer(path) as file:
             file.writelines(kept)
 
 
-def _iteration_of(line: bytes) -> float:
-    """The iteration of a line; infinite for one that is not ours, e.g. torn by a crash of the machine."""
+def _place_of(line: bytes) -> tuple[float, bool]:
+    """(iteration, is a validation) of a line; infinite for one that is not ours, e.g. torn by a crash."""
     try:
-        return int(json.loads(line)["iteration"])
+        content = json.loads(line)
+        return int(content["iteration"]), "validation-time" in content
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return math.inf, False
 
 
 def _finite(value: Any) -> Any:

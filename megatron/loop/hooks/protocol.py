@@ -13,13 +13,15 @@ class RunFacts:
     """What every hook is told once, before the first step.
 
     run_folder: the --save folder or None. is_main: this is rank 0, the one that writes. start_iteration: steps that
-    were done before this start. description: one line that names the model and layout.
+    were done before this start. owes_validation: the validation after the last of them is made up for first.
+    description: one line that names the model and layout.
     """
 
     run_folder: Path | None
     is_main: bool
     start_iteration: int
     train_iters: int
+    owes_validation: bool
     description: str
 
 

@@ -47,13 +47,16 @@ def validation_report(iteration: int) -> ValidationReport:
     )
 
 
-def facts(run_folder: Path | None, start_iteration: int = 0, is_main: bool = True) -> RunFacts:
+def facts(
+    run_folder: Path | None, start_iteration: int = 0, is_main: bool = True, owes_validation: bool = False
+) -> RunFacts:
     """A run of 100 steps."""
     return RunFacts(
         run_folder=run_folder,
         is_main=is_main,
         start_iteration=start_iteration,
         train_iters=100,
+        owes_validation=owes_validation,
         description="causal_decoder full_lm, TP2",
     )
 

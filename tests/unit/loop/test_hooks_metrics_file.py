@@ -58,6 +58,21 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_validation_that_is_owed_stands_there_once(tmp_path: Path) -> None:
+    """Whatever became of the start that made up for it first."""
+    hook = start(tmp_path)
+    hook.on_step(step_report(1))
+    hook.on_end()
+    for _ in range(2):
+        hook = MetricsFileHook(tmp_path / FILE_NAME)
+        hook.on_start(facts(tmp_path, 1, owes_validation=True))
+        hook.on_validation(validation_report(1))
+        hook.on_end()
+    assert ["validation-time" in line for line in history(tmp_path)] == [False, True]
+    start(tmp_path, 1).on_end()
+    assert len(history(tmp_path)) == 2
+
+
 def test_a_resumed_run_cuts_what_it_does_again(tmp_path: Path) -> None:
     hook = start(tmp_path)
     for iteration in range(1, 8):

@@ -1,7 +1,9 @@
 """One training step: what it divides by, what decays, what the rate and the clipping do, what stops it."""
 
+import contextlib
 import copy
 import math
+import weakref
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ import torch
 from megatron.layout.initial_weights import global_names
 from megatron.layout.options import LayoutOptions
 from megatron.loop.options import OptimizerOptions
-from megatron.loop.setup import compute_dtype, make_trainable
-from megatron.loop.step import LossRule, train_step
+from megatron.loop.setup import compute_dtype, loss_unit, make_trainable
+from megatron.loop.step import LossRule, Microbatches, train_step
 from megatron.losses.token_cross_entropy import token_cross_entropy
 from megatron.records.batch import Batch, Visibility
 from tests.oracles.one_process_model import (
@@ -29,10 +31,11 @@ RECIPE = recipe_of(MODEL, max_positions=LENGTH)
 VECTORS = ("bias", "layernorm.weight")
 
 
-def trainable(**options):
+def trainable(*, recipe=RECIPE, microbatch_tokens=2 * LENGTH, layout=(), **options):
     options = OptimizerOptions(**{"lr": 1e-2, "weight_decay": 0.0, "clip_grad": 0.0, **options})
-    config, chunk = build_decoder(RECIPE, dtype=compute_dtype(options))
-    return make_trainable(config, [chunk], LayoutOptions(), options)
+    config, chunk = build_decoder(recipe, dtype=compute_dtype(options))
+    layout = LayoutOptions(**dict(layout))
+    return make_trainable(config, [chunk], layout, options, microbatch_tokens=microbatch_tokens)
 
 
 def step(model, batches, *, learning_rate=1e-2, **settings):
@@ -160,7 +163,81 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_parameter():
 
 
 def test_wishes_come_back_as_votes():
-    assert step(trainable(), uneven_batches(), asks=[False, True, False]).votes == [False, True, False]
+    assert step(trainable(), uneven_batches(), asks=lambda: [False, True, False]).votes == [False, True, False]
+
+
+def test_a_wish_is_heard_in_the_step_that_it_falls_into():
+    """Even when it comes with the last gradient."""
+    model, wishes = trainable(), []
+    model.chunks[0].module.embedding.word_embeddings.weight.register_hook(lambda gradient: wishes.append(True))
+    assert step(model, uneven_batches(), asks=lambda: [bool(wishes)]).votes == [True]
+
+
+class Counted:
+    """Micro-batches that count how many of them are alive."""
+
+    def __init__(self, count):
+        self.count, self.most = count, 0
+        self.alive = weakref.WeakSet()
+
+    def __iter__(self):
+        for number in range(self.count):
+            batch = batch_of(random_sequences(2, LENGTH, seed=number))
+            self.alive.add(batch)
+            self.most = max(self.most, len(self.alive))
+            yield batch
+            del batch
+
+
+def test_micro_batches_live_one_at_a_time():
+    """The one that is computed, and the next one, which is made before the last name of it is gone."""
+    counted = Counted(6)
+    step(trainable(), Microbatches(counted, 6))
+    assert counted.most <= 2 and len(counted.alive) == 0
+
+
+def test_what_a_mask_is_expanded_to_goes_with_its_micro_batch():
+    starts = [[0, 5], [0, 9]]
+    batches = [
+        batch_of(random_sequences(2, LENGTH, seed=n), document_starts=starts, reset_attention_mask=True)
+        for n in range(3)
+    ]
+    step(trainable(), batches)
+    for batch in batches:
+        assert vars(batch.visibility).keys() == {"intervals", "num_keys", "is_causal"}
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 100, 1024])
+def test_the_unit_of_a_float16_loss_is_a_power_of_two(tokens):
+    unit = loss_unit(OptimizerOptions(fp16=True), tokens)
+    assert math.log2(unit).is_integer() and 1 / (2 * tokens) < unit <= 1 / tokens
+    assert loss_unit(OptimizerOptions(bf16=True), tokens) == loss_unit(OptimizerOptions(), tokens) == 1.0
+
+
+def test_float16_begins_with_the_first_step_and_follows_float32():
+    """With the loss scale that is the default, and no step skipped."""
+    sequences = [random_sequences(4, 64, seed=n) % 20 + 1 for n in range(8)]
+    recipe = recipe_of({**MODEL, "hidden_size": 64}, max_positions=64)
+    half = trainable(recipe=recipe, microbatch_tokens=4 * 64, fp16=True)
+    single = trainable(recipe=recipe)
+    for number in range(30):
+        batches = [batch_of(sequences[number % 8]), batch_of(sequences[(number + 1) % 8])]
+        result = step(half, batches, learning_rate=1e-3)
+        expected = step(single, batches, learning_rate=1e-3)
+        assert not result.overflow and result.nonfinite is None and result.loss_scale == 2.0**16
+        assert result.losses["lm loss"][0] == pytest.approx(expected.losses["lm loss"][0], rel=2e-3)
+        assert result.grad_norm == pytest.approx(expected.grad_norm, rel=2e-2)
+
+
+@pytest.mark.parametrize("fault", [None, ZeroDivisionError])
+def test_parameters_are_gathered_layer_by_layer_again(fault):
+    model = trainable(layout={"overlap_grad_reduce": True, "overlap_param_gather": True})
+    (chunk,) = model.chunks
+    with contextlib.suppress(ZeroDivisionError), model.parameters_gathered():
+        assert not chunk.remove_forward_pre_hook_handles
+        if fault:
+            raise fault
+    assert chunk.remove_forward_pre_hook_handles
 
 
 def test_dropout_is_a_function_of_the_seed():

@@ -69,7 +69,7 @@ def initialise(options: LayoutOptions, device: Device) -> Grid:
         options.tensor_model_parallel_size,
         options.pipeline_model_parallel_size,
         virtual_pipeline_model_parallel_size=options.num_virtual_stages_per_pipeline_rank,
-        distributed_timeout_minutes=max(1, round(options.distributed_timeout_minutes)),
+        distributed_timeout_minutes=options.distributed_timeout_minutes,
     )
     return current()
 

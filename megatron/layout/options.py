@@ -48,9 +48,7 @@ class LayoutOptions(Options):
     device: str = option(
         "auto", "Where to compute; auto takes CUDA when a GPU is there.", choices=("auto", "cpu", "cuda")
     )
-    distributed_timeout_minutes: float = option(
-        10.0, "Minutes after which a silent collective ends the run.", above=0.0
-    )
+    distributed_timeout_minutes: int = option(10, "Minutes after which a silent collective ends the run.", minimum=1)
 
     @property
     def model_parallel_size(self) -> int:

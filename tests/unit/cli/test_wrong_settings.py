@@ -119,7 +119,8 @@ WRONG = [
     ("--recompute-num-layers 0", 1, "--recompute-num-layers 0"),
     ("--device gpu", 1, "--device gpu is not known"),
     ("--device tpu", 1, "Known: auto, cpu, cuda"),
-    ("--distributed-timeout-minutes 0", 1, "--distributed-timeout-minutes 0.0"),
+    ("--distributed-timeout-minutes 0", 1, "--distributed-timeout-minutes 0 is too small"),
+    ("--distributed-timeout-minutes 2.5", 1, "--distributed-timeout-minutes must be a whole number, not 2.5"),
     # batches
     ("--micro-batch-size 0", 1, "--micro-batch-size 0"),
     ("--global-batch-size 0", 1, "--global-batch-size 0"),

@@ -10,7 +10,8 @@ from typing import Any
 class StepReport:
     """Figures of one step, the same on every rank.
 
-    losses: mean per target token, by name ("lm loss"). Times in seconds, memory in bytes. `skipped`: the step was not
+    losses: mean per target token, by name ("lm loss"; with z-loss also "z loss", its weighted part of what is trained
+    on, which no other loss contains). Times in seconds, memory in bytes. `skipped`: the step was not
     applied because of a float16 overflow; `nonfinite`: the first loss or parameter that was not finite, else None.
     Totals count from the start of the run and include this step.
     """

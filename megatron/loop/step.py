@@ -23,14 +23,24 @@ from megatron.layout.initial_weights import global_names
 from megatron.loop.setup import TrainableModel
 from megatron.records.batch import Batch
 
+Z_LOSS = "z loss"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossRule:
-    """How outputs become losses: the architecture's own rule with this run's settings."""
+    """How outputs become losses: the architecture's own rule with this run's settings.
+
+    loss_names: what is reported, in order. z-loss is trained on with the first loss and reported beside it.
+    """
 
     architecture: Architecture
     vocabulary_size: int
     z_loss_coeff: float = 0.0
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The names of the figures of a micro-batch."""
+        return (*self.architecture.loss_names, *((Z_LOSS,) if self.z_loss_coeff else ()))
 
 
 @dataclass(frozen=True)
@@ -118,11 +128,11 @@ def train_step(
     scaler = model.inner_optimizer.grad_scaler
     loss_scale = float(scaler.scale) if scaler else None
     outputs = run_schedule(model.chunks, batches, rule, grid, forward_only=False)
-    names, config = rule.architecture.loss_names, model.optimizer.config
+    config = model.optimizer.config
     overflow = model.optimizer.prepare_grads()
     # The norm makes the host wait for the device: what a person asks for until then is heard in this step.
     grad_norm = math.nan if overflow else float(model.optimizer.get_grad_norm())
-    losses, votes = reduce_losses(outputs, names, asks(), grid, device)
+    losses, votes = reduce_losses(outputs, rule.loss_names, asks(), grid, device)
     nonfinite = next((name for name, (total, _) in losses.items() if not math.isfinite(total)), None)
     if nonfinite is None and not overflow and not math.isfinite(grad_norm):
         nonfinite = _first_nonfinite_parameter(model, grid)
@@ -188,8 +198,14 @@ def _sum_losses(rule: LossRule, grid: Grid, batch: Batch, outputs: Tensor) -> tu
         outputs, batch, grid, vocabulary_size=rule.vocabulary_size, z_loss_coeff=rule.z_loss_coeff
     )
     trained = losses[rule.architecture.loss_names[0]]
-    figures = [torch.stack([loss.total.detach().double(), loss.count.double()]) for loss in losses.values()]
-    return trained.total, trained.count, torch.stack(figures)
+    figures = torch.stack(
+        [torch.stack([loss.total.detach().double(), loss.count.double()]) for loss in losses.values()]
+    )
+    if trained.z_loss is not None:
+        z_loss = torch.stack([trained.z_loss.double(), trained.count.double()])
+        figures[0, 0] -= z_loss[0]
+        figures = torch.cat([figures, z_loss[None]])
+    return trained.total, trained.count, figures
 
 
 @torch.no_grad()

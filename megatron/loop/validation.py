@@ -27,5 +27,5 @@ def validate(
             outputs += run_schedule(model.chunks, batches, rule, grid, forward_only=True)
         for chunk in model.chunks:
             chunk.train()
-    losses, _ = reduce_losses(outputs, rule.architecture.loss_names, (), grid, device)
+    losses, _ = reduce_losses(outputs, rule.loss_names, (), grid, device)
     return {name: total / max(count, 1.0) for name, (total, count) in losses.items()}

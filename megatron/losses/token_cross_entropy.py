@@ -29,20 +29,24 @@ def token_cross_entropy(
     first = grid.tensor_rank * width
     num_real = min(max(vocabulary_size - first, 0), width)
     labels = batch.labels.t() - first
-    losses = _VocabParallelCrossEntropy.apply(logits, labels, num_real, z_loss_coeff, grid.tensor_group)
-    mask = batch.loss_mask.t()
+    losses, z_losses = _VocabParallelCrossEntropy.apply(logits, labels, num_real, z_loss_coeff, grid.tensor_group)
+    is_target = batch.loss_mask.t() > 0
     # `where` rather than a product: a position without loss must not spread its NaN.
-    total = torch.where(mask > 0, losses, 0.0).sum()
-    return LossSum(total=total, count=(mask > 0).sum().to(torch.int))
+    total = torch.where(is_target, losses, 0.0).sum()
+    z_loss = None if z_losses is None else torch.where(is_target, z_losses, 0.0).sum()
+    return LossSum(total=total, count=is_target.sum().to(torch.int), z_loss=z_loss)
 
 
 class _VocabParallelCrossEntropy(torch.autograd.Function):
-    """Losses float32 [s, b] from logits [s, b, v]; the logits' memory is reused for exponentials and gradients."""
+    """Losses float32 [s, b] from logits [s, b, v], and the part of them that is z-loss, without a gradient, or None.
+
+    The logits' memory is reused for exponentials and gradients.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, labels: Tensor, num_real: int, z_loss_coeff: float, group: ProcessGroup
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         shape = logits.shape
         flat = logits.detach().view(-1, shape[-1])
         real = flat[:, :num_real].float()  # shares memory with the logits when they are float32 already
@@ -61,12 +65,15 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         denominator, target = sums
         log_denominator = denominator.log()
         log_partition = log_denominator + top
-        losses = log_denominator - target
+        losses = (log_denominator - target).view(shape[:-1])
+        z_losses = None
         if z_loss_coeff:
-            losses = losses + z_loss_coeff * log_partition.square()
+            z_losses = z_loss_coeff * log_partition.square().view(shape[:-1])
+            losses = losses + z_losses
+            ctx.mark_non_differentiable(z_losses)
         ctx.save_for_backward(real, factor / denominator, index, here, log_partition)
         ctx.shape, ctx.dtype, ctx.num_real, ctx.z_loss_coeff = shape, logits.dtype, num_real, z_loss_coeff
-        return losses.view(shape[:-1])
+        return losses, z_losses
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:

@@ -38,8 +38,8 @@ def trainable(*, recipe=RECIPE, microbatch_tokens=2 * LENGTH, layout=(), **optio
     return make_trainable(config, [chunk], layout, options, microbatch_tokens=microbatch_tokens)
 
 
-def step(model, batches, *, learning_rate=1e-2, **settings):
-    rule = LossRule(architecture=RECIPE.architecture, vocabulary_size=VOCABULARY)
+def step(model, batches, *, learning_rate=1e-2, z_loss_coeff=0.0, **settings):
+    rule = LossRule(architecture=RECIPE.architecture, vocabulary_size=VOCABULARY, z_loss_coeff=z_loss_coeff)
     grid = one_process_grid()
     return train_step(model, batches, rule, grid, DEVICE, dropout_seed=1, learning_rate=learning_rate, **settings)
 
@@ -84,6 +84,20 @@ def test_every_target_of_a_step_weighs_the_same():
     together = step(trainable(), [joined(batches)])
     assert together.losses["lm loss"] == pytest.approx(result.losses["lm loss"], rel=1e-6)
     assert together.grad_norm == pytest.approx(result.grad_norm, rel=1e-6)
+
+
+def test_z_loss_is_trained_on_and_reported_beside_the_loss():
+    plain, with_z = step(trainable(), uneven_batches()), step(trainable(), uneven_batches(), z_loss_coeff=0.1)
+    assert list(plain.losses) == ["lm loss"] and list(with_z.losses) == ["lm loss", "z loss"]
+    assert with_z.losses["lm loss"] == pytest.approx(plain.losses["lm loss"], rel=1e-6)
+    _, chunk = build_decoder(RECIPE)
+    squares, count = 0.0, 0
+    for batch in uneven_batches():
+        log_partition = chunk(batch).detach()[..., :VOCABULARY].double().logsumexp(-1).t()
+        squares += float((log_partition.square() * batch.loss_mask).sum())
+        count += int(batch.loss_mask.sum())
+    assert with_z.losses["z loss"] == pytest.approx((0.1 * squares, count), rel=1e-5)
+    assert with_z.grad_norm != pytest.approx(plain.grad_norm, rel=1e-2)
 
 
 def test_micro_batches_change_nothing_but_memory():

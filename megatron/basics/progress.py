@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LOG_LINES = 15.0
+COLUMNS_AND_ROWS = (80, 24)  # of a terminal that does not tell
 
 
 class Progress:
@@ -26,7 +29,7 @@ class Progress:
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(
-                total=total, initial=already_done, desc=what, unit=unit, unit_scale=unit_scale, dynamic_ncols=True
+                total=total, initial=already_done, desc=what, unit=unit, unit_scale=unit_scale, **_terminal_size()
             )
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -68,6 +71,19 @@ class Progress:
         if self._unit_scale:
             return str(tqdm.format_sizeof(number))
         return str(number) if isinstance(number, int) else f"{number:.4g}"
+
+
+def _terminal_size() -> dict[str, Any]:
+    """Settings of tqdm: the bar follows the terminal. One that says it has 0 columns (serial lines, some containers)
+    would show nothing.
+    """
+    try:
+        if os.get_terminal_size(sys.stderr.fileno()).columns > 0:
+            return {"dynamic_ncols": True}
+    except (OSError, ValueError):
+        pass
+    columns, rows = COLUMNS_AND_ROWS
+    return {"ncols": columns, "nrows": rows}
 
 
 @contextmanager

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import subprocess
+import sys
+
 import pytest
 
 from megatron.basics import progress as progress_module
@@ -50,6 +56,31 @@ def test_an_unknown_total(clock: Clock, capsys: pytest.CaptureFixture[str]) -> N
     bar.advance(10)
     bar.write("a warning")
     assert capsys.readouterr().err == "lines: 10 line, 0.5 line/s\na warning\n"
+
+
+WITH_A_BAR = """
+import fcntl, struct, sys, termios
+fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", int(sys.argv[1]), int(sys.argv[2]), 0, 0))
+from megatron.basics.progress import Progress
+bar = Progress("training", 4, "step")
+bar.advance(4, note="loss 3")
+bar.close()
+"""
+
+
+@pytest.mark.parametrize("size", [(0, 0), (24, 0), (24, 60)])
+def test_a_terminal_of_any_size_gets_a_bar(size: tuple[int, int]) -> None:
+    """Some terminals say that they have no columns."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    leader, terminal = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", WITH_A_BAR, *map(str, size)], stderr=terminal, env=environment, check=True, timeout=60
+    )
+    os.close(terminal)
+    shown = os.read(leader, 10_000).decode()
+    os.close(leader)
+    assert "4/4" in shown
+    assert max(len(line) for line in re.split("[\r\n]+", shown)) <= (size[1] or 80)
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

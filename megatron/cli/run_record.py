@@ -53,17 +53,24 @@ def write_run_record(folder: Path, config: RunConfig, tokenizer: Tokenizer, fact
             starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); move it away and start again.") from error
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {name: _version_of(name) for name in PACKAGES},
         **facts,
     }
     write_json(
         path, {"options": config.as_dict(), "tokenizer": tokenizer_record(tokenizer), "starts": [*starts, start]}
     )
+
+
+def _version_of(package: str) -> str | None:
+    """None for a package that is not installed: a run needs the library of its own tokenizer only."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def require_same_model(contents: Contents, config: RunConfig, tokenizer: Tokenizer, where: Path) -> None:

@@ -1,0 +1,48 @@
+"""run.json: what a run says of itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from megatron.cli.run_config import RunConfig
+from megatron.cli.run_record import RUN_RECORD_NAME, write_run_record
+from megatron.tokenization.tokenizer import load_tokenizer
+
+
+def test_every_start_is_kept(
+    parse_run: Callable[..., RunConfig], sound_flags: list[str], sentencepiece_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
+    for iteration in (0, 7):
+        write_run_record(tmp_path, parse_run(sound_flags), tokenizer, {"iteration": iteration})
+    content = json.loads((tmp_path / RUN_RECORD_NAME).read_text())
+    assert [start["iteration"] for start in content["starts"]] == [0, 7]
+    assert content["starts"][1]["versions"]["sentencepiece"] == importlib.metadata.version("sentencepiece")
+    assert RunConfig.from_dict(content["options"]) == parse_run(sound_flags)
+
+
+def test_a_library_that_is_not_installed_is_no_fault(
+    parse_run: Callable[..., RunConfig],
+    sound_flags: list[str],
+    sentencepiece_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run needs the library of its own tokenizer only."""
+    version = importlib.metadata.version
+
+    def version_without_transformers(name: str) -> str:
+        if name == "transformers":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version_without_transformers)
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
+    write_run_record(tmp_path, parse_run(sound_flags), tokenizer, {})
+    (start,) = json.loads((tmp_path / RUN_RECORD_NAME).read_text())["starts"]
+    assert start["versions"]["transformers"] is None and start["versions"]["torch"]

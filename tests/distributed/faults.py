@@ -21,6 +21,8 @@ class Fault:
 
     "listing": this rank does not see the newest `call` checkpoints of any run folder, as on a stale shared file system.
 
+    "elsewhere": this rank works in `folder`, so that what it calls --save run is not what the others call so.
+
     "gradient": after the backward passes of that step one number of this rank's gradient becomes NaN.
 
     "disk" counts what changes names or makes bytes durable under `folder`: open for writing, write, fsync, rename,
@@ -42,6 +44,9 @@ def arm(fault: Fault) -> None:
         _watch_disk(fault)
     elif fault.at == "listing":
         _hide_checkpoints(fault.call)
+    elif fault.at == "elsewhere":
+        os.chdir(fault.folder)
+        importlib.import_module("megatron.cli.run_folder").SECONDS_TO_SEE = 0.1
     elif fault.at == "gradient":
         _poison_gradient(fault.call)
     else:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from faults import Fault
 from launch import ROOT, environment_for
 from run_folder import assert_sound, iterations_of, leftovers_of, listing, losses_of, tensors_of
 from trainer import Ended
@@ -226,6 +228,20 @@ def test_disk_that_fills_up(small_disk, trainer, tiny_corpus):
 def test_read_only_folder(small_disk, trainer, tiny_corpus):
     disk = small_disk("ro")
     assert_refused(trainer.run(tiny_corpus.flags(save=disk / "run")), f"--save {disk / 'run'}", "no permission")
+
+
+def test_folder_that_the_ranks_do_not_share(trainer, tiny_corpus, tmp_path):
+    """Before the first step, and without a trace on either side."""
+    places = [tmp_path / "node0", tmp_path / "node1"]
+    for place in places:
+        place.mkdir()
+    flags = tiny_corpus.flags(train_iters=2, save="run", tensor_model_parallel_size=2)
+    faults = [Fault(at="elsewhere", call=0, folder=str(place), rank=rank) for rank, place in enumerate(places)]
+    ended = trainer.run(flags, ranks=2, faults=faults)
+    assert set(ended.codes) <= {2, -15} and "Traceback" not in ended.output, ended.output
+    assert f"error: --save run: rank 1 on {socket.gethostname()} does not see what rank 0 writes there" in ended.output
+    assert "iteration" not in ended.output
+    assert [list(place.iterdir()) for place in places] == [[], []]
 
 
 def test_folder_that_is_a_file(trainer, tiny_corpus, tmp_path):

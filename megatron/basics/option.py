@@ -43,6 +43,13 @@ def flag_of(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value that a field has when its flag is not given."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of all sections: construction fails with every fault of the section at once."""
@@ -59,6 +66,15 @@ class Options:
     def rules(self) -> Iterator[str]:
         """Faults that join several fields of this section, one sentence each."""
         yield from ()
+
+    def without_effect(self, names: Sequence[str], when: str) -> Iterator[str]:
+        """A sentence for each of these fields that is not at its default though it counts for nothing `when` that is.
+
+        when: the end of the sentence, e.g. "without --fp16".
+        """
+        for field in dataclasses.fields(self):
+            if field.name in names and getattr(self, field.name) != default_of(field):
+                yield f"{flag_of(field.name)} has no effect {when}; leave it out."
 
     def _bound_faults(self) -> Iterator[str]:
         for field in dataclasses.fields(self):

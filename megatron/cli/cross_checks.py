@@ -114,6 +114,13 @@ def positions_cover_sequence(model: ModelOptions, data: DataOptions) -> Iterator
         yield f"--max-position-embeddings {rows} is less than --seq-length {data.seq_length}; use {data.seq_length}."
 
 
+def positions_can_restart(model: ModelOptions, data: DataOptions) -> Iterator[str]:
+    """Only these kinds of positions are numbers that a document could restart."""
+    kind = model.position_embedding_type
+    if data.reset_position_ids and kind not in ("learned_absolute", "rope"):
+        yield f"--reset-position-ids has no effect with --position-embedding-type {kind}; leave it out."
+
+
 def world_fits_layout(layout: LayoutOptions, world_size: int) -> Iterator[str]:
     """The processes make a whole number of copies of the model."""
     if world_size % layout.model_parallel_size:
@@ -224,6 +231,7 @@ SETTING_RULES = (
     widths_fit_tensor_parallel,
     sequence_fits_sequence_parallel,
     positions_cover_sequence,
+    positions_can_restart,
     world_fits_layout,
     batches_fit_data_parallel,
     microbatches_fit_interleaving,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from megatron.basics.errors import UserError, nearest_name
-from megatron.basics.option import Options, bound_faults, flag_of
+from megatron.basics.option import Options, bound_faults, default_of, flag_of
 from megatron.cli.config_file import convert_config, read_config_file
 from megatron.cli.values import FieldType, WrongValue, field_types, from_texts
 
@@ -97,13 +97,6 @@ def help_of(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata["help"])
     shown = "" if default is None or default is False or default == [] else f" Default: {default}."
     return (text + shown).replace("%", "%%")
-
-
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The value that a field has when its flag is not given."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def metavar_of(field: dataclasses.Field[Any], wanted: FieldType) -> str:

@@ -6,8 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
-from megatron.basics.option import Options, flag_of
-from megatron.cli.flags import default_of
+from megatron.basics.option import Options, default_of, flag_of
 from megatron.cli.run_config import SECTIONS
 from megatron.cli.values import WORDS, FieldType, field_types
 

@@ -52,6 +52,8 @@ class DataOptions(Options):
             yield f"--split {self.split} is not up to three numbers of 0 or more with a sum above 0, e.g. 969,30,1."
         if self.data_path and self.train_data_path:
             yield "--data-path and --train-data-path exclude each other; keep one."
+        if self.train_data_path:
+            yield from self.without_effect(("split",), "with --train-data-path")
         if self.valid_data_path and not self.train_data_path:
             yield "--valid-data-path needs --train-data-path; use both, or --data-path with --split."
         for flag, parts in (

@@ -39,6 +39,10 @@ class TextInputOptions(Options):
             yield "--input is missing; name the files to read, or - for standard input."
         if not self.json_keys or len(set(self.json_keys)) < len(self.json_keys):
             yield "--json-keys must name at least one key, and each one once."
+        if self.input_format == "text":
+            yield from self.without_effect(("json_keys",), "with --input-format text")
+        if self.input_format == "jsonl":
+            yield from self.without_effect(("text_documents",), "with --input-format jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,9 @@ class LayoutOptions(Options):
             yield "--num-virtual-stages-per-pipeline-rank needs --pipeline-model-parallel-size 2 or more."
         if self.overlap_param_gather and not self.overlap_grad_reduce:
             yield "--overlap-param-gather needs --overlap-grad-reduce; add it."
+        if self.recompute_granularity != "full":
+            names = ("recompute_method", "recompute_num_layers")
+            yield from self.without_effect(names, "without --recompute-granularity full")
         uneven = self.decoder_first_pipeline_num_layers or self.decoder_last_pipeline_num_layers
         if uneven and self.pipeline_model_parallel_size == 1:
             yield (

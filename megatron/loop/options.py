@@ -87,6 +87,15 @@ class OptimizerOptions(Options):
             yield "--lr-wsd-decay-iters needs --lr-decay-style WSD."
         if self.min_loss_scale > self.initial_loss_scale:
             yield f"--min-loss-scale {self.min_loss_scale} is above --initial-loss-scale {self.initial_loss_scale}."
+        if not self.fp16:
+            names = ("initial_loss_scale", "min_loss_scale", "loss_scale_window", "hysteresis")
+            yield from self.without_effect(names, "without --fp16")
+        if self.lr_decay_style == "constant":
+            yield from self.without_effect(("min_lr", "lr_decay_iters"), "with --lr-decay-style constant")
+        if self.lr_decay_style != "WSD":
+            yield from self.without_effect(("lr_wsd_decay_style",), "without --lr-decay-style WSD")
+        if self.weight_decay == 0:
+            yield from self.without_effect(("no_weight_decay_on_embeddings",), "with --weight-decay 0")
 
 
 @dataclass(frozen=True, kw_only=True)

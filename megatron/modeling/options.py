@@ -12,6 +12,11 @@ from megatron.basics.option import Options, option
 GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", *GATED_ACTIVATIONS)
 POSITION_EMBEDDINGS = ("learned_absolute", "rope", "alibi", "relative", "none")
+POSITION_SETTINGS = {
+    "learned_absolute": ("max_position_embeddings",),
+    "rope": ("rotary_base", "rotary_percent"),
+    "relative": ("relative_attention_num_buckets", "relative_attention_max_distance"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +111,9 @@ class ModelOptions(Options):
                 f"--rotary-percent {self.rotary_percent} of a head of {self.head_size} is an odd width; "
                 "rotary positions need an even one."
             )
+        for position_type, names in POSITION_SETTINGS.items():
+            if self.position_embedding_type != position_type:
+                yield from self.without_effect(names, f"without --position-embedding-type {position_type}")
         if self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2:
             yield (
                 f"--relative-attention-max-distance {self.relative_attention_max_distance} must be more than half of "

@@ -44,14 +44,19 @@ def test_all_pairs_of_layouts_hold_the_same_bits(tmp_path):
             assert results[f"{source}->{target}"]["checkpoint"] == expected, (source, target)
 
 
-@pytest.mark.parametrize("precision", [{}, {"bf16": True}, {"fp16": True, "initial_loss_scale": 2.0**40}])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
     """With dropout on, and for float16 through a few overflows: the loss scale and its counters resume as well."""
     layout = {"tensor_model_parallel_size": 2, "pipeline_model_parallel_size": 1, "sequence_parallel": True}
+    precisions = {
+        "float32": {},
+        "bf16": {"bf16": True},
+        "fp16": {"fp16": True, "initial_loss_scale": 2.0**40, "loss_scale_window": 3, "hysteresis": 1},
+    }
     common = {
         "layout": layout,
         "model": {"hidden_dropout": 0.2, "attention_dropout": 0.1},
-        "optimizer": {"loss_scale_window": 3, "hysteresis": 1, **precision},
+        "optimizer": precisions[precision],
     }
     whole, part = str(tmp_path / "whole"), str(tmp_path / "part")
     cases = [

@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from megatron.basics.errors import UserError
-from megatron.basics.option import flag_of
+from megatron.basics.option import Options, flag_of
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.cli.values import FieldType, field_types
+from megatron.data.options import DataOptions
+from megatron.data.preprocess_options import TextInputOptions
 
 FaultsOf = Callable[..., list[str]]
 ALL_FLAGS: dict[str, FieldType] = {
@@ -46,7 +48,21 @@ WRONG = [
     ("--position-embedding-type rotary", 1, "Known: learned_absolute, rope"),
     ("--position-embedding-type learned", 1, "did you mean learned_absolute?"),
     ("--relative-attention-num-buckets 1", 1, "--relative-attention-num-buckets 1"),
-    ("--relative-attention-max-distance 16", 1, "must be more than half of --relative-attention-num-buckets 32"),
+    (
+        "--position-embedding-type relative --relative-attention-max-distance 16",
+        1,
+        "must be more than half of --relative-attention-num-buckets 32",
+    ),
+    ("--relative-attention-max-distance 256", 1, "has no effect without --position-embedding-type relative"),
+    ("--relative-attention-num-buckets 64", 1, "has no effect without --position-embedding-type relative"),
+    ("--rotary-base 500000", 1, "--rotary-base has no effect without --position-embedding-type rope; leave it out."),
+    ("--rotary-percent 0.5", 1, "--rotary-percent has no effect without --position-embedding-type rope"),
+    (
+        "--position-embedding-type rope --max-position-embeddings 2048",
+        1,
+        "--max-position-embeddings has no effect without --position-embedding-type learned_absolute",
+    ),
+    ("--position-embedding-type alibi --reset-position-ids", 1, "--reset-position-ids has no effect with"),
     ("--normalization layernorm", 1, "did you mean LayerNorm?"),
     ("--normalization rms", 1, "Known: LayerNorm, RMSNorm"),
     ("--norm-epsilon 0", 1, "--norm-epsilon 0.0 is too small; use more than 0.0"),
@@ -117,6 +133,9 @@ WRONG = [
     ),
     ("--recompute-granularity full --recompute-method unifrom", 1, "did you mean uniform?"),
     ("--recompute-num-layers 0", 1, "--recompute-num-layers 0"),
+    ("--recompute-num-layers 2", 1, "--recompute-num-layers has no effect without --recompute-granularity full"),
+    ("--recompute-granularity selective --recompute-num-layers 2", 1, "--recompute-num-layers has no effect without"),
+    ("--recompute-method block", 1, "--recompute-method has no effect without --recompute-granularity full"),
     ("--device gpu", 1, "--device gpu is not known"),
     ("--device tpu", 1, "Known: auto, cpu, cuda"),
     ("--distributed-timeout-minutes 0", 1, "--distributed-timeout-minutes 0 is too small"),
@@ -162,7 +181,15 @@ WRONG = [
     ("--z-loss-coeff -1", 1, "--z-loss-coeff -1.0"),
     ("--bf16 --fp16", 1, "--bf16 and --fp16 exclude each other"),
     ("--initial-loss-scale 0.5", 1, "--initial-loss-scale 0.5"),
-    ("--min-loss-scale 1e9", 1, "is above --initial-loss-scale"),
+    ("--fp16 --min-loss-scale 1e9", 1, "is above --initial-loss-scale"),
+    ("--initial-loss-scale 1024", 1, "--initial-loss-scale has no effect without --fp16; leave it out."),
+    ("--min-loss-scale 2 --bf16", 1, "--min-loss-scale has no effect without --fp16"),
+    ("--loss-scale-window 10", 1, "--loss-scale-window has no effect without --fp16"),
+    ("--hysteresis 1", 1, "--hysteresis has no effect without --fp16"),
+    ("--lr-decay-style constant --min-lr 1e-5", 1, "--min-lr has no effect with --lr-decay-style constant"),
+    ("--lr-decay-style constant --lr-decay-iters 9", 1, "--lr-decay-iters has no effect with"),
+    ("--lr-wsd-decay-style cosine", 1, "--lr-wsd-decay-style has no effect without --lr-decay-style WSD"),
+    ("--weight-decay 0 --no-weight-decay-on-embeddings", 1, "--no-weight-decay-on-embeddings has no effect with"),
     ("--loss-scale-window 0", 1, "--loss-scale-window 0"),
     ("--hysteresis 0", 1, "--hysteresis 0"),
     # data
@@ -239,6 +266,32 @@ def test_wrong_settings(
     assert answer[0].endswith((".", "?"))
     assert "\n" not in answer[0]
     assert sorted(inputs.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options_class", "settings", "sentence"),
+    [
+        (
+            DataOptions,
+            {"train_data_path": ["a"], "split": "9,1,0"},
+            "--split has no effect with --train-data-path; leave it out.",
+        ),
+        (
+            TextInputOptions,
+            {"input": ["a"], "input_format": "text", "json_keys": ["body"]},
+            "--json-keys has no effect with --input-format text; leave it out.",
+        ),
+        (
+            TextInputOptions,
+            {"input": ["a"], "input_format": "jsonl", "text_documents": "line"},
+            "--text-documents has no effect with --input-format jsonl; leave it out.",
+        ),
+    ],
+)
+def test_settings_without_effect(options_class: type[Options], settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        options_class(**settings)
+    assert caught.value.faults == (sentence,)
 
 
 def test_there_are_two_hundred_of_them() -> None:

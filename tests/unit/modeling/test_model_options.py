@@ -29,7 +29,14 @@ def test_default_feed_forward_width(activation):
         ({"hidden_size": 100, "num_attention_heads": 12}, "--hidden-size 100 is not divisible"),
         ({"num_attention_heads": 12, "num_query_groups": 5}, "use 4 groups|use 6 groups"),
         ({"position_embedding_type": "rope", "rotary_percent": 0.49}, "odd width"),
-        ({"relative_attention_num_buckets": 64, "relative_attention_max_distance": 32}, "more than half"),
+        (
+            {
+                "position_embedding_type": "relative",
+                "relative_attention_num_buckets": 64,
+                "relative_attention_max_distance": 32,
+            },
+            "more than half",
+        ),
     ],
 )
 def test_widths_that_do_not_fit(settings, words):

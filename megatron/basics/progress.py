@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -77,16 +77,14 @@ def _terminal_size() -> dict[str, Any]:
     """Settings of tqdm: the bar follows the terminal. One that says it has 0 columns (serial lines, some containers)
     would show nothing.
     """
-    try:
-        if os.get_terminal_size(sys.stderr.fileno()).columns > 0:
-            return {"dynamic_ncols": True}
-    except (OSError, ValueError):
-        pass
-    columns, rows = COLUMNS_AND_ROWS
-    return {"ncols": columns, "nrows": rows}
+    with contextlib.suppress(OSError, ValueError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            columns, rows = COLUMNS_AND_ROWS
+            return {"ncols": columns, "nrows": rows}
+    return {"dynamic_ncols": True}
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(what: str, total: int | None, unit: str, unit_scale: bool = False) -> Iterator[Progress]:
     """`with progress("documents", 1000, "doc") as bar: bar.advance()`."""
     bar = Progress(what, total, unit, unit_scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,15 +46,13 @@ def schedules(draw: st.DrawFn) -> tuple[OptimizerOptions, int]:
     warmup = draw(st.integers(0, end - 1))
     style = draw(st.sampled_from(DECAY_STYLES))
     lr = draw(st.floats(1e-6, 1.0))
-    options = OptimizerOptions(
-        lr=lr,
-        min_lr=lr * draw(st.sampled_from([0.0, 0.1, 1.0])),
-        lr_decay_style=style,
-        lr_decay_iters=end,
-        lr_warmup_iters=warmup,
-        lr_wsd_decay_iters=draw(st.integers(1, end - warmup)) if style == "WSD" else None,
-        lr_wsd_decay_style=draw(st.sampled_from(sorted(FINAL_DECAYS))),
-    )
+    settings: dict[str, Any] = {"lr": lr, "lr_decay_style": style, "lr_warmup_iters": warmup}
+    if style != "constant":
+        settings |= {"min_lr": lr * draw(st.sampled_from([0.0, 0.1, 1.0])), "lr_decay_iters": end}
+    if style == "WSD":
+        settings["lr_wsd_decay_iters"] = draw(st.integers(1, end - warmup))
+        settings["lr_wsd_decay_style"] = draw(st.sampled_from(sorted(FINAL_DECAYS)))
+    options = OptimizerOptions(**settings)
     return options, end
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -93,10 +94,17 @@ def add_options(parser: argparse.ArgumentParser, options_class: type[Options]) -
 
 def help_of(field: dataclasses.Field[Any]) -> str:
     """The help of a flag with its default, unless the text itself tells what happens by default."""
-    default = default_of(field)
+    default = shown_default(field)
     text = str(field.metadata["help"])
-    shown = "" if default is None or default is False or default == [] else f" Default: {default}."
-    return (text + shown).replace("%", "%%")
+    return (f"{text} Default: {default}." if default else text).replace("%", "%%")
+
+
+def shown_default(field: dataclasses.Field[Any]) -> str:
+    """The default as a person would type it; nothing for a switch, and for what is not set."""
+    default = default_of(field)
+    if default is None or default is False:
+        return ""
+    return shlex.join(map(str, default)) if isinstance(default, list) else str(default)
 
 
 def metavar_of(field: dataclasses.Field[Any], wanted: FieldType) -> str:

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
-from megatron.basics.option import Options, default_of, flag_of
-from megatron.cli.run_config import SECTIONS
+from megatron.basics.option import Options, flag_of
+from megatron.cli import generate, plot_loss, preprocess, run_config, train_tokenizer
+from megatron.cli.flags import shown_default
 from megatron.cli.values import WORDS, FieldType, field_types
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 INTRODUCTION = """\
-# Flags of the pretraining commands
+# Flags of all commands
 
 Made by `python -m megatron.cli.flags_page` from the options in `megatron/*/options.py`; a test compares them.
 
 Every flag can also stand in the YAML file of `--config FILE`, as a line `flag_name: value`; the command line wins over
-the file. Flags are never abbreviated. `--objective NAME` says what the model learns to predict; each script's `--help`
-lists its objectives. Exit codes: 0 done, 2 wrong use, 75 stopped by a signal after saving (start the same command again
-to go on).
+the file. Flags are never abbreviated, and one that would have no effect is refused. Exit codes: 0 done, 1 a fault of
+the run, 2 wrong use, 75 stopped by a signal after saving (start the same command again to go on), 130 interrupted.
 """
+PRETRAINING = (
+    "Pretrain, under torchrun. `--objective NAME` says what the model learns to predict; `--help` lists what it may be."
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script, what it does, and the sections of its command line."""
+
+    script: str
+    description: str
+    sections: Mapping[str, type[Options]]
+
+
+COMMANDS = (
+    Command("pretrain_gpt.py", PRETRAINING, run_config.SECTIONS),
+    Command("tools/train_tokenizer.py", train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
+    Command("tools/preprocess_data.py", preprocess.DESCRIPTION, preprocess.SECTIONS),
+    Command("tools/generate.py", generate.DESCRIPTION, generate.SECTIONS),
+    Command("tools/plot_loss.py", plot_loss.DESCRIPTION, plot_loss.SECTIONS),
+)
 
 
 def flags_page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(_section(options_class) for options_class in SECTIONS.values())])
+    parts = [INTRODUCTION]
+    for command in COMMANDS:
+        parts.append(f"## {command.script}\n\n{textwrap.fill(command.description, 120, break_on_hyphens=False)}\n")
+        parts += [_section(options_class) for options_class in command.sections.values()]
+    return "\n".join(parts)
 
 
 def write_flags_page(page: Path = PAGE) -> None:
@@ -39,12 +67,12 @@ def _section(options_class: type[Options]) -> str:
     rows = [_row(field, types[field.name]) for field in dataclasses.fields(options_class)]
     heading = options_class.group[0].upper() + options_class.group[1:]
     table = ["| flag | value | default | what it does |", "|---|---|---|---|", *rows]
-    return "\n".join([f"## {heading}", "", str(options_class.__doc__).splitlines()[0], "", *table, ""])
+    return "\n".join([f"### {heading}", "", str(options_class.__doc__).splitlines()[0], "", *table, ""])
 
 
 def _row(field: dataclasses.Field[object], wanted: FieldType) -> str:
-    default = default_of(field)
-    shown = "" if default is None or default is False or default == [] else f"`{default}`"
+    default = shown_default(field)
+    shown = f"`{default}`" if default else ""
     return f"| `{flag_of(field.name)}` | {_value(field, wanted)} | {shown} | {field.metadata['help']} |"
 
 

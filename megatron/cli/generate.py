@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron.basics.errors import UserError
+from megatron.basics.option import Options
 from megatron.cli.cross_checks import heads_fit_tensor_parallel, layers_fit_pipeline, world_fits_layout
 from megatron.cli.flags import broken_rules, parse
 from megatron.cli.run_config import RunConfig, world_size_from_environment
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from megatron.tokenization.tokenizer import Tokenizer
 
 DESCRIPTION = "Write on from prompts with a trained causal decoder; alone or under torchrun, on any layout."
+SECTIONS: dict[str, type[Options]] = {"trained_model": TrainedModelOptions, "generation": GenerationOptions}
 SEPARATOR = "-" * 8
 
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError and RunFault."""
     sections = parse(
         sys.argv[1:] if argv is None else argv,
-        {"trained_model": TrainedModelOptions, "generation": GenerationOptions},
+        SECTIONS,
         description=DESCRIPTION,
         rules=(_prompts_given, _run_folder_exists),
     )

@@ -38,11 +38,12 @@ class PlotOptions(Options):
             yield f"--output {self.output} must end in .png, .svg or .pdf."
 
 
+SECTIONS: dict[str, type[Options]] = {"plot": PlotOptions}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError."""
-    options: PlotOptions = parse(
-        sys.argv[1:] if argv is None else argv, {"plot": PlotOptions}, description=DESCRIPTION
-    )["plot"]
+    options: PlotOptions = parse(sys.argv[1:] if argv is None else argv, SECTIONS, description=DESCRIPTION)["plot"]
     runs = [read_loss_curves(Path(folder), options.loss) for folder in options.load]
     figure = draw(runs, options)
     with atomic_writer(str(options.output)) as file:

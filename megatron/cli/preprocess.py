@@ -7,19 +7,17 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from megatron.basics.option import Options
 from megatron.cli.flags import parse
 from megatron.data.preprocess_options import PreprocessOptions, TextInputOptions
 
 DESCRIPTION = "Turn text into Megatron token files: PREFIX_KEY_document.bin, .idx and .json for each JSON key."
+SECTIONS: dict[str, type[Options]] = {"text_input": TextInputOptions, "output": PreprocessOptions}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError and RunFault."""
-    sections = parse(
-        sys.argv[1:] if argv is None else argv,
-        {"text_input": TextInputOptions, "output": PreprocessOptions},
-        description=DESCRIPTION,
-    )
+    sections = parse(sys.argv[1:] if argv is None else argv, SECTIONS, description=DESCRIPTION)
     from megatron.data.preprocess import preprocess  # --help does without numpy and the tokenizer libraries
     from megatron.tokenization.tokenizer import load_tokenizer
 

@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
+from megatron.basics.option import Options
 from megatron.cli.flags import parse
 from megatron.data.preprocess_options import TextInputOptions
 from megatron.tokenization.options import TrainTokenizerOptions
@@ -14,15 +15,12 @@ DESCRIPTION = (
     "Learn a SentencePiece vocabulary: pieces with byte fallback, the special tokens pad, end, unknown, mask, "
     "classification and separator, and 100 sentinels in T5's order."
 )
+SECTIONS: dict[str, type[Options]] = {"text_input": TextInputOptions, "vocabulary": TrainTokenizerOptions}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError."""
-    sections = parse(
-        sys.argv[1:] if argv is None else argv,
-        {"text_input": TextInputOptions, "vocabulary": TrainTokenizerOptions},
-        description=DESCRIPTION,
-    )
+    sections = parse(sys.argv[1:] if argv is None else argv, SECTIONS, description=DESCRIPTION)
     from megatron.tokenization.train import train_to_files  # --help does without sentencepiece
 
     options: TrainTokenizerOptions = sections["vocabulary"]

@@ -1,25 +1,44 @@
-"""docs/flags.md is what the options say; a new flag is a conscious change of both."""
+"""docs/flags.md is what the commands take; a new flag is a conscious change of both."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
-from megatron.basics.option import flag_of
-from megatron.cli.flags_page import PAGE, flags_page, write_flags_page
+import pytest
+
+from megatron.cli.flags_page import COMMANDS, PAGE, flags_page, write_flags_page
 from megatron.cli.run_config import SECTIONS
 from megatron.cli.values import field_types
 
+ROOT = PAGE.parents[1]
 MOST_FLAGS = 130
+NAMED_IN_THE_TEXT = {"--help", "--config", "--objective"}
 
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == flags_page(), "run `python -m megatron.cli.flags_page`"
 
 
-def test_the_page_has_every_flag_and_every_flag_a_row() -> None:
-    flags = {flag_of(name) for options in SECTIONS.values() for name in field_types(options)}
-    rows = {line.split("`")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")}
-    assert rows == flags
+def test_every_script_with_a_command_line_is_on_the_page() -> None:
+    scripts = [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py")]
+    with_flags = {str(path.relative_to(ROOT)) for path in scripts if "megatron.cli." in path.read_text()}
+    assert with_flags == {command.script for command in COMMANDS}
+    assert with_flags == set(re.findall(r"^## (\S+\.py)$", PAGE.read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("script", [command.script for command in COMMANDS])
+def test_the_page_has_every_flag_of_a_script_and_every_flag_a_row(script: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, script, "--help"]
+    text = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    flags = set(re.findall(r"^  (?:-h, )?(--[a-z0-9-]+)", text, flags=re.MULTILINE)) - NAMED_IN_THE_TEXT
+    part = PAGE.read_text().partition(f"## {script}\n")[2].partition("\n## ")[0]
+    rows = [line.split("`")[1] for line in part.splitlines() if line.startswith("| `")]
+    assert set(rows) == flags and len(rows) == len(flags) > 0
 
 
 def test_a_person_can_still_read_them_all() -> None:

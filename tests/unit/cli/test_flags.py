@@ -25,6 +25,7 @@ class Engine(Options):
     fuel: str = option("petrol", "What it burns.", choices=("petrol", "diesel", "hydrogen"))
     turbo: bool = option(False, "Blow.")
     gears: list[float] = option([], "Ratios.", metavar="RATIO")
+    colours: list[str] = option(["red", "dark blue"], "Of the hood.", metavar="COLOUR")
 
     def rules(self) -> Iterator[str]:
         if self.turbo and self.fuel == "hydrogen":
@@ -205,7 +206,14 @@ def test_help_shows_every_flag_with_group_default_and_choices(capsys: pytest.Cap
     text = capsys.readouterr().out
     assert end.value.code == 0
     assert text.index("engine:") < text.index("--num-cylinders N") < text.index("car:") < text.index("--seats N")
-    for part in ("Default: 4.", "{petrol,diesel,hydrogen}", "--gears RATIO [RATIO ...]", "--config FILE"):
+    assert "Ratios. Default" not in text and "Blow. Default" not in text
+    for part in (
+        "Default: 4.",
+        "Default: red 'dark blue'.",
+        "{petrol,diesel,hydrogen}",
+        "--gears RATIO [RATIO ...]",
+        "--config FILE",
+    ):
         assert part in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -31,7 +32,8 @@ def require_shared(run_folder: Path, grid: Grid) -> None:
     blind: list[str | None] = [None] * grid.world_size
     dist.all_gather_object(blind, None if _sees(run_folder / str(names[0])) else socket.gethostname())
     if sign:
-        sign.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it did its work; the next start removes what stays
+            sign.unlink()
     for rank, host in enumerate(blind):
         if host is not None:
             raise UserError(

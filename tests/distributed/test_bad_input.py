@@ -154,8 +154,9 @@ def test_damaged_checkpoint(name, damage, finished_run, trainer, tiny_corpus, tm
         path.unlink()
     ended = trainer.finish(tiny_corpus.flags(train_iters=4, save=folder))
     if (name, damage) != ("manifest.json", "deleted"):  # that one never was a checkpoint
-        (warning,) = [line for line in ended.output.splitlines() if line.startswith("warning")]
-        assert str(path) in warning and "trying the checkpoint before it" in warning
+        named, set_aside = [line for line in ended.output.splitlines() if line.startswith("warning")]
+        assert str(path) in named and "trying the checkpoint before it" in named
+        assert "iter_0000004.damaged" in set_aside and (folder / "iter_0000004.damaged").is_dir()
     assert f"loaded {folder}/iter_0000002" in ended.output
     assert tensors_of(folder, 4) == tensors_of(finished_run, 4)
 

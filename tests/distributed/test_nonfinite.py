@@ -57,6 +57,19 @@ def test_an_overflow_of_float16_is_no_such_thing(trainer, tiny_corpus, tmp_path)
     assert len(losses_of(run)) == 20
 
 
+def test_float16_skips_no_step_at_its_default_scale(trainer, tiny_corpus, tmp_path):
+    """And its losses are those of float32."""
+    size = {"seq_length": 128, "micro_batch_size": 8, "global_batch_size": 16}
+    shape = {**size, "hidden_dropout": 0, "attention_dropout": 0}
+    losses = []
+    for number, precision in enumerate(({"fp16": True}, {})):
+        run = tmp_path / str(number)
+        trainer.finish(tiny_corpus.flags(train_iters=10, save=run, **shape, **precision))
+        assert not any(step["skipped"] or step["nonfinite"] for step in metrics_of(run))
+        losses.append(list(losses_of(run).values()))
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+
+
 def test_too_many_in_a_row_end_the_run(trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"
     flags = tiny_corpus.flags(lr=1e30, clip_grad=0, train_iters=50, max_nonfinite_steps=3, save=run, save_interval=100)

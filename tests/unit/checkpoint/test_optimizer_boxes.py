@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.device.device import choose_device
-
-DEVICE = choose_device("cpu")  # must come before megatron.core is imported
-
-from megatron.architectures.registry import ARCHITECTURES  # noqa: E402
-from megatron.attention.registry import choose_backend  # noqa: E402
-from megatron.checkpoint.optimizer_boxes import boxes_of_range, optimizer_boxes  # noqa: E402
-from megatron.checkpoint.state import model_state  # noqa: E402
-from megatron.layout import grid as grids  # noqa: E402
-from megatron.layout.options import LayoutOptions  # noqa: E402
-from megatron.loop.options import OptimizerOptions  # noqa: E402
-from megatron.loop.setup import ModelRecipe, TrainableModel, build_chunks, compute_dtype, make_trainable  # noqa: E402
-from megatron.modeling.options import ModelOptions  # noqa: E402
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.attention.registry import choose_backend
+from megatron.checkpoint.optimizer_boxes import boxes_of_range, optimizer_boxes
+from megatron.checkpoint.state import model_state
+from megatron.layout.options import LayoutOptions
+from megatron.loop.options import OptimizerOptions
+from megatron.loop.setup import ModelRecipe, TrainableModel, build_chunks, compute_dtype, make_trainable
+from megatron.modeling.options import ModelOptions
+from tests.oracles.one_process_model import DEVICE, one_process_grid
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=4).map(tuple)
 
@@ -41,8 +36,7 @@ def test_boxes_are_the_range(data: st.DataObject, shape: tuple[int, ...]) -> Non
 
 
 @pytest.fixture(params=[{}, {"bf16": True}], ids=["fp32", "bf16"])
-def trainable(request: pytest.FixtureRequest) -> Iterator[TrainableModel]:
-    grid = grids.initialise(LayoutOptions(), DEVICE)
+def trainable(request: pytest.FixtureRequest) -> TrainableModel:
     recipe = ModelRecipe(
         architecture=ARCHITECTURES["causal_decoder"](),
         model=ModelOptions(
@@ -59,9 +53,8 @@ def trainable(request: pytest.FixtureRequest) -> Iterator[TrainableModel]:
     )
     options = OptimizerOptions(**request.param)
     _, attend = choose_backend("sdpa")
-    config, chunks = build_chunks(recipe, LayoutOptions(), grid, DEVICE, compute_dtype(options), attend)
-    yield make_trainable(config, chunks, LayoutOptions(), options)
-    grids.shut_down()
+    config, chunks = build_chunks(recipe, LayoutOptions(), one_process_grid(), DEVICE, compute_dtype(options), attend)
+    return make_trainable(config, chunks, LayoutOptions(), options)
 
 
 def test_boxes_are_views_of_the_optimizer(trainable: TrainableModel) -> None:

@@ -36,7 +36,7 @@ def test_splits_share_a_file_by_documents(corpora: list[str]) -> None:
 
 
 def test_own_files_for_training_and_validation_are_used_whole(corpora: list[str]) -> None:
-    options = DataOptions(train_data_path=corpora[:1], valid_data_path=corpora[1:], split="50,50")
+    options = DataOptions(train_data_path=corpora[:1], valid_data_path=corpora[1:])
     sources = build_sources(options, RULES, splits=("train", "valid", "test"))
     assert seen(sources["train"], 125) == set(range(1000))
     assert seen(sources["valid"], 250) == set(range(2000))

@@ -25,6 +25,9 @@ const Loops& best_of(const Loops& baseline, const Loops& avx2, const Loops& avx5
   if (has_avx512 && !is_limited) return avx512;
   return has_avx2 && !(is_limited && asked[0] == 'b') ? avx2 : baseline;
 }
+#define TRIARCH_BEST_LOOPS(Kind) ::triarch::best_of(kBaseline##Kind, kAvx2##Kind, kAvx512##Kind)
+#else
+#define TRIARCH_BEST_LOOPS(Kind) kBaseline##Kind
 #endif
 
 // How the loops name a tensor's dtype; `what` goes into the message for one that they do not know.

@@ -14,13 +14,7 @@
 namespace triarch {
 namespace {
 
-const AttentionLoops& best_loops() {
-#ifdef TRIARCH_X86_LEVELS
-  return best_of(kBaselineAttention, kAvx2Attention, kAvx512Attention);
-#else
-  return kBaselineAttention;
-#endif
-}
+const AttentionLoops& best_loops() { return TRIARCH_BEST_LOOPS(Attention); }
 
 at::Tensor with_dense_rows(const at::Tensor& tensor) { return tensor.stride(3) == 1 ? tensor : tensor.contiguous(); }
 
@@ -51,7 +45,8 @@ std::optional<at::Tensor> with_dense_rows(const std::optional<at::Tensor>& bias)
   return bias ? std::optional(bias->contiguous()) : bias;
 }
 
-// work(sample, group, scratch) for every group of every sample, each on one thread.
+// work(sample, group, scratch) for every group of every sample, each on one thread: a group's key gradients are sums over
+// all its queries, so that more threads than samples x groups stand idle.
 template <class Work>
 void for_each_group(const at::Tensor& key, int64_t scratch_size, const Work& work) {
   at::parallel_for(0, key.size(0) * key.size(1), 1, [&](int64_t begin, int64_t end) {

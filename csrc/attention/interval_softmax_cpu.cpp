@@ -23,13 +23,7 @@ constexpr int64_t kScoresPerTask = 16384;
 // Queries whose bias gradient is summed into one buffer. Fixed, so that the sum does not depend on the threads.
 constexpr int64_t kQueriesPerBiasTask = 64;
 
-const RowLoops& best_loops() {
-#ifdef TRIARCH_X86_LEVELS
-  return best_of(kBaselineLoops, kAvx2Loops, kAvx512Loops);
-#else
-  return kBaselineLoops;
-#endif
-}
+const RowLoops& best_loops() { return TRIARCH_BEST_LOOPS(Loops); }
 
 std::string cpu_loops() { return best_loops().name; }
 

@@ -18,13 +18,7 @@ namespace {
 // Rows given to a thread at a time hold at least this many logits; below it threads cost more than they bring.
 constexpr int64_t kLogitsPerTask = 16384;
 
-const ExponentialLoops& best_loops() {
-#ifdef TRIARCH_X86_LEVELS
-  return best_of(kBaselineExponentials, kAvx2Exponentials, kAvx512Exponentials);
-#else
-  return kBaselineExponentials;
-#endif
-}
+const ExponentialLoops& best_loops() { return TRIARCH_BEST_LOOPS(Exponentials); }
 
 std::tuple<at::Tensor, at::Tensor> exponentials(const at::Tensor& logits) {
   TORCH_CHECK_VALUE(logits.dim() == 2 && (logits.stride(1) == 1 || logits.size(1) <= 1),

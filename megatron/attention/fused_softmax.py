@@ -30,7 +30,7 @@ def attend(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention over key intervals: the signature and the promises of `registry.AttentionBackend`."""
-    if native_ops_available() and not dropout_p and takes_tiles(query):
+    if native_ops_available() and not dropout_p and _takes_tiles(query):
         return torch.ops.triarch.interval_attention(query, key, value, visibility.intervals, distance_bias, scale)[0]
     batch, num_heads, num_queries, width = query.shape
     num_groups, num_keys = key.shape[1], key.shape[2]
@@ -44,7 +44,7 @@ def attend(
     return context.view(batch, num_heads, num_queries, width)
 
 
-def takes_tiles(query: Tensor) -> bool:
+def _takes_tiles(query: Tensor) -> bool:
     """Whether the whole of attention is one native op for these queries; see `csrc/attention/attention_tiles.cpp`."""
     return query.device.type == "cpu" and query.dtype != torch.float64
 

@@ -43,9 +43,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new and os.listdir(folder) == [LOCK_NAME]:
-            path.unlink()
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # an error here would hide the one that ended the block
+            if is_new and os.listdir(folder) == [LOCK_NAME]:
+                path.unlink()
+                folder.rmdir()
         file.close()
 
 

@@ -108,9 +108,9 @@ def sequence_fits_sequence_parallel(data: DataOptions, layout: LayoutOptions) ->
 
 
 def positions_cover_sequence(model: ModelOptions, data: DataOptions) -> Iterator[str]:
-    """The learned position table has a row for every position."""
+    """The model has a position for every token of a row."""
     rows = model.max_position_embeddings
-    if model.position_embedding_type == "learned_absolute" and rows is not None and rows < data.seq_length:
+    if rows is not None and rows < data.seq_length:
         yield f"--max-position-embeddings {rows} is less than --seq-length {data.seq_length}; use {data.seq_length}."
 
 

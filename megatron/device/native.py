@@ -13,14 +13,20 @@ from pathlib import Path
 
 import torch
 
+from megatron.basics.errors import UserError
+
 logger = logging.getLogger(__name__)
 
+CPU_LEVELS = (None, "avx2", "baseline")
 LIBRARY = Path(__file__).with_name("triarch_ops.so")
 
 
 @cache
 def native_ops_available() -> bool:
     """Whether the ops of torch.ops.triarch are there; the first call loads them and logs what was found."""
+    level = os.environ.get("TRIARCH_CPU_LEVEL")
+    if level not in CPU_LEVELS:
+        raise UserError(f"TRIARCH_CPU_LEVEL={level} is not known; set it to avx2 or baseline, or leave it out.")
     if os.environ.get("TRIARCH_NO_NATIVE") == "1":
         logger.info("native ops: switched off by TRIARCH_NO_NATIVE=1; plain torch does the same work, more slowly")
         return False

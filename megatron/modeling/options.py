@@ -13,7 +13,6 @@ GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", *GATED_ACTIVATIONS)
 POSITION_EMBEDDINGS = ("learned_absolute", "rope", "alibi", "relative", "none")
 POSITION_SETTINGS = {
-    "learned_absolute": ("max_position_embeddings",),
     "rope": ("rotary_base", "rotary_percent"),
     "relative": ("relative_attention_num_buckets", "relative_attention_max_distance"),
 }
@@ -39,7 +38,7 @@ class ModelOptions(Options):
         "learned_absolute", "How positions enter; relative: T5's buckets.", choices=POSITION_EMBEDDINGS
     )
     max_position_embeddings: int | None = option(
-        None, "Rows of the learned position table. Default: --seq-length.", minimum=1
+        None, "Positions the model is for; the rows of a learned table. Default: --seq-length.", minimum=1
     )
     rotary_base: int = option(10000, "Base of the rotary frequencies.", minimum=1)
     rotary_percent: float = option(1.0, "Share of each head that is rotated.", above=0.0, maximum=1.0)

@@ -45,8 +45,8 @@ std::optional<at::Tensor> with_dense_rows(const std::optional<at::Tensor>& bias)
   return bias ? std::optional(bias->contiguous()) : bias;
 }
 
-// work(sample, group, scratch) for every group of every sample, each on one thread: a group's key gradients are sums over
-// all its queries, so that more threads than samples x groups stand idle.
+// work(sample, group, scratch) for every group of every sample, each on one thread: a group's key gradients are sums
+// over all its queries, so that more threads than samples x groups stand idle.
 template <class Work>
 void for_each_group(const at::Tensor& key, int64_t scratch_size, const Work& work) {
   at::parallel_for(0, key.size(0) * key.size(1), 1, [&](int64_t begin, int64_t end) {

@@ -98,12 +98,13 @@ def write_random_file(prefix: Path, tokens: int) -> None:
 
 def loader_of(prefix: Path, seq_length: int) -> tuple[WindowSource, Loader]:
     """Training source of a whole file, and the loader of a causal decoder on it that keeps documents apart."""
-    objective, architecture = FullLM(), CausalDecoder()
-    window = WindowRules(window_length=objective.window_length(seq_length), stride=objective.stride(seq_length), seed=1)
+    architecture = CausalDecoder()
+    rules = RowRules(seq_length=seq_length, end_token=0, reset_attention_mask=True, reset_position_ids=True)
+    objective = FullLM(room=architecture.room(rules))
+    window = WindowRules(window_length=objective.window_length, stride=objective.stride, seed=1)
     options = DataOptions(data_path=[str(prefix)], split="1")
     source = build_sources(options, window, vocabulary_size=VOCABULARY, splits=("train",))["train"]
     assert source is not None
-    rules = RowRules(seq_length=seq_length, end_of_document=0, reset_attention_mask=True, reset_position_ids=True)
     geometry = BatchGeometry(micro_batch_size=MICRO_BATCH)
     return source, Loader(
         source, objective, lambda examples: architecture.arrange(examples, rules), seed=1, geometry=geometry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -18,6 +18,7 @@ from megatron.losses.loss_sum import LossSum
 from megatron.modeling.options import ModelOptions
 from megatron.records.batch import Batch
 from megatron.records.example import Example
+from megatron.records.room import Room
 from megatron.records.row import Row
 
 
@@ -41,9 +42,17 @@ class Architecture(Protocol):
     name: ClassVar[str]
     accepts: ClassVar[tuple[type, ...]]  # the example types of `records.example` that it can arrange
     loss_names: ClassVar[tuple[str, ...]]
+    ignores: ClassVar[Mapping[str, tuple[str, ...]]]  # settings that count for nothing, by section
+    is_causal: ClassVar[bool]  # no position ever sees a later one, so that kernels made for this may be taken
+
+    def room(self, rules: RowRules) -> Room:
+        """How much of an example a row can hold."""
+
+    def tokens_per_row(self, rules: RowRules) -> int:
+        """Tokens that a row counts for, inputs and targets."""
 
     def arrange(self, examples: Sequence[Example], rules: RowRules) -> Row:
-        """One row of fixed length from the examples of one sample."""
+        """One row of fixed length from the examples of one sample. Raises ValueError when they do not fit."""
 
     def build(self, parts: ModelParts) -> nn.Module:
         """The model chunk of one stage; its weights are drawn afterwards."""

@@ -6,5 +6,6 @@ ARCHITECTURES = Registry(
     "--architecture",
     {
         "causal_decoder": "megatron.architectures.causal_decoder:CausalDecoder",
+        "prefix_decoder": "megatron.architectures.prefix_decoder:PrefixDecoder",
     },
 )

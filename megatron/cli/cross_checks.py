@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
+from megatron.architectures.registry import ARCHITECTURES
 from megatron.basics.divisors import nearest_divisor
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.data.options import DataOptions
 from megatron.layout.options import LayoutOptions
 from megatron.loop.options import BatchOptions, LoggingOptions, OptimizerOptions
 from megatron.modeling.options import ModelOptions
+from megatron.objectives.options import ObjectiveOptions
+from megatron.objectives.registry import OBJECTIVES
 
 
 def layers_fit_pipeline(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
@@ -185,6 +189,27 @@ def schedule_fits_run(optimizer: OptimizerOptions, batch: BatchOptions) -> Itera
         )
 
 
+def objective_reads_settings(objective: Any, objective_options: ObjectiveOptions, data: DataOptions) -> Iterator[str]:
+    """Settings of other objectives count for nothing, and some ways to treat documents ask for running text."""
+    name = objective.objective
+    if name not in OBJECTIVES:
+        return
+    chosen = OBJECTIVES[name]
+    others = vars(objective_options).keys() - set(chosen.settings)
+    yield from objective_options.without_effect(sorted(others), f"with --objective {name}")
+    if not chosen.keeps_text:
+        yield from data.without_effect(
+            ("reset_attention_mask", "reset_position_ids", "eod_mask_loss"), f"with --objective {name}"
+        )
+
+
+def architecture_reads_settings(architecture: str, model: ModelOptions, data: DataOptions) -> Iterator[str]:
+    """Settings of other architectures count for nothing."""
+    ignored = ARCHITECTURES[architecture].ignores
+    for section, options in (("model", model), ("data", data)):
+        yield from options.without_effect(ignored.get(section, ()), f"with the architecture {architecture}")
+
+
 def validation_has_data(data: DataOptions, logging: LoggingOptions) -> Iterator[str]:
     """Training, and validation where it is asked for, have documents to read."""
     if logging.eval_iters == 0:
@@ -236,6 +261,8 @@ SETTING_RULES = (
     batches_fit_data_parallel,
     microbatches_fit_interleaving,
     schedule_fits_run,
+    objective_reads_settings,
+    architecture_reads_settings,
     validation_has_data,
     profile_fits_run,
 )

@@ -32,19 +32,19 @@ PRETRAINING = (
 
 @dataclass(frozen=True)
 class Command:
-    """A script, what it does, and the sections of its command line."""
+    """Scripts with the same command line, what they do, and its sections."""
 
-    script: str
+    scripts: tuple[str, ...]
     description: str
     sections: Mapping[str, type[Options]]
 
 
 COMMANDS = (
-    Command("pretrain_gpt.py", PRETRAINING, run_config.SECTIONS),
-    Command("tools/train_tokenizer.py", train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
-    Command("tools/preprocess_data.py", preprocess.DESCRIPTION, preprocess.SECTIONS),
-    Command("tools/generate.py", generate.DESCRIPTION, generate.SECTIONS),
-    Command("tools/plot_loss.py", plot_loss.DESCRIPTION, plot_loss.SECTIONS),
+    Command(("pretrain_gpt.py", "pretrain_prefix_lm.py"), PRETRAINING, run_config.SECTIONS),
+    Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
+    Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
+    Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),
+    Command(("tools/plot_loss.py",), plot_loss.DESCRIPTION, plot_loss.SECTIONS),
 )
 
 
@@ -52,7 +52,9 @@ def flags_page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
     for command in COMMANDS:
-        parts.append(f"## {command.script}\n\n{textwrap.fill(command.description, 120, break_on_hyphens=False)}\n")
+        parts.append(
+            f"## {', '.join(command.scripts)}\n\n{textwrap.fill(command.description, 120, break_on_hyphens=False)}\n"
+        )
         parts += [_section(options_class) for options_class in command.sections.values()]
     return "\n".join(parts)
 

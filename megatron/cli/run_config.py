@@ -20,12 +20,14 @@ from megatron.data.options import DataOptions
 from megatron.layout.options import LayoutOptions
 from megatron.loop.options import BatchOptions, LoggingOptions, OptimizerOptions
 from megatron.modeling.options import ModelOptions
+from megatron.objectives.options import ObjectiveOptions
 
 SECTIONS: dict[str, type[Options]] = {
     "model": ModelOptions,
     "layout": LayoutOptions,
     "batch": BatchOptions,
     "optimizer": OptimizerOptions,
+    "objective_options": ObjectiveOptions,
     "data": DataOptions,
     "checkpoint": CheckpointOptions,
     "logging": LoggingOptions,
@@ -42,6 +44,7 @@ class RunConfig:
     layout: LayoutOptions
     batch: BatchOptions
     optimizer: OptimizerOptions
+    objective_options: ObjectiveOptions
     data: DataOptions
     checkpoint: CheckpointOptions
     logging: LoggingOptions
@@ -97,7 +100,7 @@ def parse_pretrain(
         {"objective": objective_section, **SECTIONS},
         description=f"Pretrain: {architecture.replace('_', ' ')}.",
         rules=(*SETTING_RULES, *FILE_RULES),
-        facts={"world_size": world_size_from_environment()},
+        facts={"world_size": world_size_from_environment(), "architecture": architecture},
     )
     objective = parsed.pop("objective").objective
     return RunConfig(architecture=architecture, objective=objective, **parsed)

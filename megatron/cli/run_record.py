@@ -100,6 +100,8 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         (None, "objective"),
         ("batch", "seed"),
         ("data", "seq_length"),
+        ("data", "decoder_seq_length"),
+        ("data", "begin_with_start_token"),
         ("data", "reset_attention_mask"),
         ("data", "reset_position_ids"),
         ("data", "eod_mask_loss"),
@@ -108,6 +110,7 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         here = own[section][name] if section else own[name]
         if there != here:
             faults.append(_difference(name, here, there, where))
+    faults += _differences("objective_options", contents, config, (), where)
     if contents.tokenizer["fingerprint"] != tokenizer.fingerprint:
         faults.append(
             f"--tokenizer-model {tokenizer.source} is not the one that {where} was trained with "
@@ -121,7 +124,7 @@ def _differences(
     section: str, contents: Contents, config: RunConfig, free: tuple[str, ...], where: Path
 ) -> Iterator[str]:
     own = config.as_dict()[section]
-    for name, there in contents.run[section].items():
+    for name, there in contents.run.get(section, {}).items():
         if name not in free and own.get(name) != there:
             yield _difference(name, own.get(name), there, where)
 

@@ -16,7 +16,7 @@ from megatron.cli.resume import Origin, StartingPoint, start_from
 from megatron.cli.run_config import RunConfig
 from megatron.cli.run_folder import require_shared, require_space
 from megatron.cli.run_record import lineage_after, tokenizer_record, write_run_record
-from megatron.cli.wire import attention_backend, build_loaders, model_recipe
+from megatron.cli.wire import attention_backend, build_loaders, model_recipe, row_rules
 from megatron.device.device import Device
 from megatron.layout.grid import Grid
 from megatron.loop.batch_ramp import BatchRamp
@@ -28,7 +28,6 @@ from megatron.loop.setup import TrainableModel, build_chunks, compute_dtype, mak
 from megatron.loop.step import LossRule
 from megatron.loop.stop_signal import StopSignal
 from megatron.loop.throughput import Throughput, decoder_flops_per_token, decoder_parameters, peak_tflops_of
-from megatron.objectives.registry import OBJECTIVES
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -44,8 +43,8 @@ def build_training(
     stop_signal.install()
     if config.checkpoint.save:
         require_shared(Path(config.checkpoint.save), grid)
-    architecture, objective = ARCHITECTURES[config.architecture](), OBJECTIVES[config.objective]()
-    loaders = build_loaders(config, objective, architecture, tokenizer, grid, device)
+    architecture = ARCHITECTURES[config.architecture]()
+    loaders = build_loaders(config, architecture, tokenizer, grid, device)
     backend, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)
     saver = _saver(config, model, grid, say)
@@ -99,7 +98,7 @@ def build_training(
         logging=config.logging,
         checkpoint=config.checkpoint,
         train_iters=config.batch.train_iters,
-        seq_length=config.data.seq_length,
+        tokens_per_sample=architecture.tokens_per_row(row_rules(config, tokenizer)),
         seed=config.batch.seed,
         hooks=hooks,
         facts=facts,
@@ -129,7 +128,8 @@ def build_model(
     recipe = model_recipe(config, tokenizer.vocabulary_size)
     dtype = compute_dtype(config.optimizer)
     core_config, chunks = build_chunks(recipe, config.layout, grid, device, dtype, attend)
-    microbatch_tokens = config.batch.micro_batch_size * config.data.seq_length
+    tokens_per_row = recipe.architecture.tokens_per_row(row_rules(config, tokenizer))
+    microbatch_tokens = config.batch.micro_batch_size * tokens_per_row
     return make_trainable(core_config, chunks, config.layout, config.optimizer, microbatch_tokens=microbatch_tokens)
 
 

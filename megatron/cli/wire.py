@@ -16,6 +16,7 @@ from megatron.device.device import Device
 from megatron.layout.grid import Grid
 from megatron.loop.setup import ModelRecipe
 from megatron.objectives.protocol import Objective
+from megatron.objectives.registry import OBJECTIVES
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -24,7 +25,7 @@ def attention_backend(config: RunConfig, device: Device) -> tuple[str, Attention
     return choose_backend(
         config.model.attention_backend,
         is_cuda=device.is_cuda,
-        is_causal=config.architecture == "causal_decoder" and not config.data.reset_attention_mask,
+        is_causal=ARCHITECTURES[config.architecture].is_causal and not config.data.reset_attention_mask,
         has_bias=config.model.position_embedding_type in ("alibi", "relative"),
     )
 
@@ -40,31 +41,39 @@ def model_recipe(config: RunConfig, vocabulary_size: int) -> ModelRecipe:
     )
 
 
+def row_rules(config: RunConfig, tokenizer: Tokenizer) -> RowRules:
+    """How rows are cut. T5's decoder starts from the padding token."""
+    return RowRules(
+        seq_length=config.data.seq_length,
+        decoder_seq_length=config.data.decoder_seq_length or config.data.seq_length,
+        end_token=tokenizer.eod_id,
+        start_token=tokenizer.pad_id,
+        pad_token=tokenizer.pad_id,
+        begins_with_start_token=config.data.begin_with_start_token,
+        reset_attention_mask=config.data.reset_attention_mask,
+        reset_position_ids=config.data.reset_position_ids,
+        eod_mask_loss=config.data.eod_mask_loss,
+    )
+
+
 def build_loaders(
     config: RunConfig,
-    objective: Objective,
     architecture: Architecture,
     tokenizer: Tokenizer,
     grid: Grid,
     device: Device,
 ) -> dict[str, Loader]:
     """{"train": ..., "valid": ...}: loaders of this rank's micro-batches, for the splits that have text."""
-    length = config.data.seq_length
+    rules = row_rules(config, tokenizer)
+    objective: Objective = OBJECTIVES[config.objective].build(
+        config.objective_options, tokenizer.special, architecture.room(rules)
+    )
     sources = build_sources(
         config.data,
-        WindowRules(
-            window_length=objective.window_length(length), stride=objective.stride(length), seed=config.batch.seed
-        ),
+        WindowRules(window_length=objective.window_length, stride=objective.stride, seed=config.batch.seed),
         vocabulary_size=tokenizer.vocabulary_size,
         tokenizer_fingerprint=tokenizer.fingerprint,
         splits=("train", "valid") if config.logging.eval_iters else ("train",),
-    )
-    rules = RowRules(
-        seq_length=length,
-        end_of_document=tokenizer.eod_id,
-        reset_attention_mask=config.data.reset_attention_mask,
-        reset_position_ids=config.data.reset_position_ids,
-        eod_mask_loss=config.data.eod_mask_loss,
     )
     geometry = BatchGeometry(
         micro_batch_size=config.batch.micro_batch_size,
@@ -78,6 +87,7 @@ def build_loaders(
             partial(architecture.arrange, rules=rules),
             seed=config.batch.seed,
             geometry=geometry,
+            parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
             num_workers=config.data.num_workers,
             put=device.put,
         )

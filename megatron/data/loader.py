@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from torch import Tensor
 
-from megatron.basics.seeds import generator_for
+from megatron.basics.draws import Draws
+from megatron.basics.seeds import seed_for
 from megatron.data.batch_positions import BatchGeometry
-from megatron.data.collate import collate, move
+from megatron.data.collate import collate
 from megatron.data.windows import WindowSource
 from megatron.objectives.protocol import Objective
 from megatron.records.batch import Batch
 from megatron.records.example import Example
 from megatron.records.row import Row
+from megatron.records.window import Window
 
 AHEAD_PER_WORKER = 2
 
@@ -24,8 +26,9 @@ AHEAD_PER_WORKER = 2
 class Loader:
     """Sample numbers in, batches out; the content is a function of (seed, sample number) alone.
 
-    source: sample -> window. objective: window -> examples. arrange: examples of one sample -> row. put: sends a host
-    tensor to the device; called in the thread that asks, so that copies go by its stream.
+    source: sample -> window. objective: window -> examples. arrange: examples of one sample -> row. parts_documents:
+    the objective sees each document of a window by itself. put: sends a host tensor to the device; called in the thread
+    that asks, so that copies go by its stream.
 
     `num_workers` threads prepare the micro-batches that come next if steps follow one another, at most
     AHEAD_PER_WORKER each; 0 prepares each one when asked. Threads suffice, processes would copy: the heavy parts,
@@ -36,15 +39,17 @@ class Loader:
         self,
         source: WindowSource,
         objective: Objective,
-        arrange: Callable[[tuple[Example, ...]], Row],
+        arrange: Callable[[Sequence[Example]], Row],
         *,
         seed: int,
         geometry: BatchGeometry,
+        parts_documents: bool = False,
         num_workers: int = 0,
         put: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
         self.source, self.objective, self.arrange = source, objective, arrange
         self.seed, self.geometry, self.num_workers, self._put = seed, geometry, num_workers, put
+        self.parts_documents = parts_documents
         self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="loader") if num_workers else None
         self._pending: deque[Future[Batch]] = deque()
         self._next = 0  # consumed_samples of the micro-batch at the head of `_pending`
@@ -56,9 +61,8 @@ class Loader:
         Raises, in the step that needs the batch, what the source, objective or arrangement raised.
         """
         for microbatch in range(num_microbatches):
-            yield move(
-                self._host_batch(consumed_samples + microbatch * self.geometry.samples_per_microbatch), self._put
-            )
+            first = consumed_samples + microbatch * self.geometry.samples_per_microbatch
+            yield self._host_batch(first).map(self._put)
 
     def close(self) -> None:
         """End the threads; calling it twice does no harm."""
@@ -77,9 +81,12 @@ class Loader:
 
     def row(self, sample: int) -> Row:
         """The row of one sample."""
-        uses_randomness = self.objective.uses_randomness
-        rng = generator_for(self.seed, "objective", sample) if uses_randomness else None
-        return self.arrange(self.objective(self.source.window(sample), rng))
+        draws = Draws(seed_for(self.seed, "objective", sample))
+        return self.arrange([example for window in self._windows(sample) for example in self.objective(window, draws)])
+
+    def _windows(self, sample: int) -> Sequence[Window]:
+        window = self.source.window(sample)
+        return window.documents() if self.parts_documents else (window,)
 
     def _host_batch(self, consumed_samples: int) -> Batch:
         if self._pool is None:

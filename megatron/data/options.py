@@ -25,7 +25,13 @@ class DataOptions(Options):
     )
     valid_data_path: list[str] = option([], "As --data-path, for validation alone.", metavar="PART")
     split: str = option("969,30,1", "Shares of each file's documents for training, validation and test.")
-    seq_length: int = option(1024, "Tokens in a row.", minimum=1)
+    seq_length: int = option(1024, "Tokens in a row; of an encoder-decoder in its encoder's row.", minimum=1)
+    decoder_seq_length: int | None = option(
+        None, "Tokens in the decoder's row of an encoder-decoder. Default: --seq-length.", minimum=1
+    )
+    begin_with_start_token: bool = option(
+        False, "Decoder-only rows begin each example with the padding token, as T5X does, not with its first token."
+    )
     tokenizer_type: str = option("SentencePieceTokenizer", "Kind of tokenizer.", choices=TOKENIZER_TYPES)
     tokenizer_model: str | None = option(None, "SentencePiece .model file, or folder of a Hugging Face tokenizer.")
     reset_attention_mask: bool = option(False, "Documents in a row do not see each other.")

@@ -24,15 +24,15 @@ def read_outputs(
     outputs: what the last chunk gives, for a decoder logits [s, b, padded vocabulary / TP]. The chunks should be in
     eval mode. A collective of the model-parallel processes; interleaved chunks take multiples of the pipeline size.
     """
-    rows, length = batches[0].tokens.shape
+    first = batches[0]
     iterators = [iter(batches) for _ in chunks]
     return get_forward_backward_func()(
         forward_step_func=partial(_forward, read),
         data_iterator=iterators if len(chunks) > 1 else iterators[0],
         model=list(chunks) if len(chunks) > 1 else chunks[0],
         num_microbatches=len(batches),
-        seq_length=length,
-        micro_batch_size=rows,
+        seq_length=first.stream_length,
+        micro_batch_size=len(first.tokens),
         forward_only=True,
         collect_non_loss_data=True,
     )

@@ -54,7 +54,7 @@ class Training:
     logging: LoggingOptions
     checkpoint: CheckpointOptions
     train_iters: int
-    seq_length: int
+    tokens_per_sample: int
     seed: int
     hooks: Sequence[Hook]
     facts: RunFacts
@@ -138,7 +138,7 @@ class Training:
         return Progress(
             iteration=before.iteration + 1,
             consumed_samples=before.consumed_samples + batch_size,
-            consumed_tokens=before.consumed_tokens + batch_size * self.seq_length,
+            consumed_tokens=before.consumed_tokens + batch_size * self.tokens_per_sample,
             loss_tokens=before.loss_tokens + result.loss_tokens,
             skipped_steps=before.skipped_steps + int(result.overflow),
             nonfinite_steps=before.nonfinite_steps + int(result.nonfinite is not None),
@@ -146,7 +146,7 @@ class Training:
         )
 
     def _report(self, result: StepResult, batch_size: int, learning_rate: float, seconds: float) -> StepReport:
-        tokens_per_second = batch_size * self.seq_length / seconds
+        tokens_per_second = batch_size * self.tokens_per_sample / seconds
         tflops = self.throughput.tflops_per_device(tokens_per_second, self.grid.world_size)
         return StepReport(
             iteration=self.progress.iteration,

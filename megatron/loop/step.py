@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -167,15 +167,15 @@ def seed_dropout(seed: int, grid: Grid) -> None:
     model_parallel_cuda_manual_seed(place % 2**31)
 
 
-def _walks(batches: Iterator[Batch], count: int) -> tuple[torch.Size, list[Iterator[Batch]]]:
-    """The shape [b, s] of the first batch, and `count` ways through all of them; each lives until the last took it."""
+def _walks(batches: Iterator[Batch], count: int) -> tuple[tuple[int, int], list[Iterator[Batch]]]:
+    """Rows and stream length of the first batch, and `count` ways through all; each lives until the last took it."""
     ahead: list[deque[Batch]] = [deque() for _ in range(count)]
 
-    def fetch() -> torch.Size:
+    def fetch() -> tuple[int, int]:
         batch = next(batches)
         for own in ahead:
             own.append(batch)
-        return batch.tokens.shape
+        return len(batch.tokens), batch.stream_length
 
     def walk(own: deque[Batch]) -> Iterator[Batch]:
         while True:
@@ -189,7 +189,7 @@ def _walks(batches: Iterator[Batch], count: int) -> tuple[torch.Size, list[Itera
 def _forward_step(rule: LossRule, grid: Grid, batches: Iterator[Batch], chunk: nn.Module) -> tuple[Tensor, object]:
     batch = next(batches)
     # Masks and blocks are kept with the visibility: with this one they go when the micro-batch goes.
-    batch = replace(batch, visibility=replace(batch.visibility))
+    batch = batch.map(lambda tensor: tensor)
     return chunk(batch), partial(_sum_losses, rule, grid, batch)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from megatron.records.example import SequencePair
+from megatron.basics.draws import Draws
+from megatron.objectives.options import ObjectiveOptions
+from megatron.records.example import RunningText
+from megatron.records.room import Room
+from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
 
@@ -18,18 +22,33 @@ class FullLM:
     Window 5 6 7 8 9 with a document that begins at 7: inputs (), targets 5 6 7 8 9, document_starts 2.
     """
 
-    produces: ClassVar[type] = SequencePair
-    uses_randomness: ClassVar[bool] = False
+    produces: ClassVar[type] = RunningText
+    settings: ClassVar[tuple[str, ...]] = ()
+    keeps_text: ClassVar[bool] = True
+    marks_documents: ClassVar[bool] = True
 
-    def __call__(self, window: Window, rng: np.random.Generator | None) -> tuple[SequencePair, ...]:
+    room: Room
+
+    @classmethod
+    def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
+        """The objective for rows with this room; any will do."""
+        return cls(room=room)
+
+    def __call__(self, window: Window, draws: Draws) -> tuple[RunningText, ...]:
         """One example: the window itself."""
         nothing = np.zeros(0, np.int32)
-        return (SequencePair(inputs=nothing, targets=window.tokens, document_starts=window.document_starts),)
+        return (RunningText(inputs=nothing, targets=window.tokens, document_starts=window.document_starts),)
 
-    def window_length(self, seq_length: int) -> int:
-        """One token more than positions: the last one is a label alone."""
-        return seq_length + 1
+    @property
+    def window_length(self) -> int:
+        """As many tokens as a row takes."""
+        return self.room.total
 
-    def stride(self, seq_length: int) -> int:
-        """The last token of a window is the first of the next, so that every token is a label once."""
-        return seq_length
+    @property
+    def stride(self) -> int:
+        """Such that every token is a label once."""
+        return self.room.total - self.room.overlap
+
+    def size(self, num_tokens: int) -> tuple[int, int]:
+        """All are targets."""
+        return 0, num_tokens

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, Self
 
-import numpy as np
-
+from megatron.basics.draws import Draws
+from megatron.objectives.options import ObjectiveOptions
 from megatron.records.example import Example
+from megatron.records.room import Room
+from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
 
 class Objective(Protocol):
     """Says what is given and what is to be predicted; knows tokens and nothing of architectures.
 
-    produces: the type of its examples; an architecture that `accepts` it can be trained with it. uses_randomness:
-    whether two calls with the same window may differ; where not, no generator is made for it.
+    produces: the type of its examples; an architecture that `accepts` it can be trained with it. settings: the fields
+    of ObjectiveOptions that it reads. keeps_text: inputs and targets one behind the other are the window, token for
+    token. marks_documents: its examples say where documents begin, so that a row may hide them from one another; where
+    not, a window is cut there before the objective sees it.
     """
 
     produces: ClassVar[type]
-    uses_randomness: ClassVar[bool]
+    settings: ClassVar[tuple[str, ...]]
+    keeps_text: ClassVar[bool]
+    marks_documents: ClassVar[bool]
 
-    def __call__(self, window: Window, rng: np.random.Generator | None) -> tuple[Example, ...]:
-        """The examples of a window. rng: a function of (seed, sample index), None without `uses_randomness`."""
+    @classmethod
+    def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
+        """The objective for rows with this room. Raises UserError when the room or the vocabulary does not do."""
 
-    def window_length(self, seq_length: int) -> int:
-        """Tokens of a window that fills a row of `seq_length` positions."""
+    def __call__(self, window: Window, draws: Draws) -> Sequence[Example]:
+        """The examples of a window; all chance comes from `draws`, a function of (seed, sample)."""
 
-    def stride(self, seq_length: int) -> int:
+    @property
+    def window_length(self) -> int:
+        """Tokens of a window whose examples fill a row."""
+
+    @property
+    def stride(self) -> int:
         """Tokens between the beginnings of two windows."""
+
+    def size(self, num_tokens: int) -> tuple[int, int]:
+        """(inputs, targets) that the examples of a window of `num_tokens` take at most, end tokens counted."""

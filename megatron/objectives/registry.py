@@ -6,5 +6,7 @@ OBJECTIVES = Registry(
     "--objective",
     {
         "full_lm": "megatron.objectives.full_lm:FullLM",
+        "prefix_lm": "megatron.objectives.prefix_lm:PrefixLM",
+        "span_corruption": "megatron.objectives.span_corruption:SpanCorruption",
     },
 )

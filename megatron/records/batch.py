@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,11 +42,46 @@ class Visibility:
 
 
 @dataclass(frozen=True, eq=False)
+class EncoderBatch:
+    """The encoder's side of a batch. tokens, position_ids: int64 [b, s_enc].
+
+    visibility: the encoder keys of each encoder position. cross_visibility: the encoder keys of each decoder position.
+    """
+
+    tokens: Tensor
+    position_ids: Tensor
+    visibility: Visibility
+    cross_visibility: Visibility
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """tokens, labels, position_ids: int64 [b, s]. loss_mask: float32 [b, s]. visibility: the keys of each position."""
+    """tokens, labels, position_ids: int64 [b, s]. loss_mask: float32 [b, s]. visibility: the keys of each position.
+
+    encoder: the second stream of an encoder-decoder, whose decoder is the first.
+    """
 
     tokens: Tensor
     labels: Tensor
     loss_mask: Tensor
     position_ids: Tensor
     visibility: Visibility
+    encoder: EncoderBatch | None = None
+
+    @property
+    def stream_length(self) -> int:
+        """Positions of a row that travel through the pipeline: all streams, one behind the other."""
+        return self.tokens.shape[1] + (self.encoder.tokens.shape[1] if self.encoder else 0)
+
+    def map(self, put: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor sent through `put`; what was derived from the old tensors is forgotten."""
+        return _mapped(self, put)
+
+
+def _mapped(record: Any, put: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(record, Tensor):
+        return put(record)
+    if not is_dataclass(record):
+        return record
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return replace(record, **{name: _mapped(value, put) for name, value in values.items()})  # type: ignore[type-var]

@@ -17,18 +17,25 @@ class SequencePair:
     """Targets to be predicted after the inputs: for decoders and encoder-decoders.
 
     inputs: int32 [i], may be empty. targets: int32 [t]. document_starts: int32 [d], positions in inputs + targets where
-    a document begins.
+    a document begins. is_complete: inputs and targets each are wholes and not parts of a running text, so that an end
+    token is put behind both where they are arranged.
     """
 
     inputs: NDArray[np.int32]
     targets: NDArray[np.int32]
     document_starts: NDArray[np.int32] = field(default_factory=_no_positions)
+    is_complete: bool = False
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
             tokens = getattr(self, name)
             if tokens.ndim != 1 or tokens.dtype != np.int32:
                 raise ValueError(f"{name} must be int32 [n], not {tokens.dtype} {list(tokens.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class RunningText(SequencePair):
+    """A pair that gives nothing to begin with: for decoders, which predict each token from those before it."""
 
 
 Example = SequencePair

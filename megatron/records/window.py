@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,3 +24,9 @@ class Window:
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or self.tokens.dtype != np.int32:
             raise ValueError(f"tokens must be int32 [n], not {self.tokens.dtype} {list(self.tokens.shape)}")
+
+    def documents(self) -> list[Window]:
+        """The window cut where documents begin, none of the parts empty."""
+        cuts = [0, *(int(start) for start in self.document_starts if start > 0), len(self.tokens)]
+        nothing = np.zeros(0, np.int32)
+        return [Window(self.tokens[begin:end], nothing, self.index) for begin, end in itertools.pairwise(cuts)]

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 
 from megatron.basics.errors import UserError
+from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.byte_level import text_of_byte_level
 from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
     MASK_NAMES,
     SEPARATOR_NAMES,
-    SpecialTokens,
     find_first,
     find_sentinels,
 )

@@ -11,11 +11,11 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from megatron.basics.errors import UserError
+from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
     MASK_NAMES,
     SEPARATOR_NAMES,
-    SpecialTokens,
     find_first,
     find_sentinels,
 )

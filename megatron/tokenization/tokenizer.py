@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from megatron.basics.errors import UserError
 from megatron.basics.registry import Registry
-from megatron.tokenization.special_tokens import SpecialTokens
+from megatron.records.special_tokens import SpecialTokens
 
 # Both libraries need some hundred bytes a character while they encode; parts keep a document of 100 MB within bounds.
 PART_CHARACTERS = 500_000

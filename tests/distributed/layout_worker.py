@@ -22,10 +22,12 @@ import torch.distributed as dist  # noqa: E402
 from megatron.architectures.registry import ARCHITECTURES  # noqa: E402
 from megatron.architectures.row_rules import RowRules  # noqa: E402
 from megatron.attention.registry import choose_backend  # noqa: E402
+from megatron.basics.draws import Draws  # noqa: E402
 from megatron.checkpoint.contents import Contents, Progress  # noqa: E402
 from megatron.checkpoint.load import load_newest  # noqa: E402
 from megatron.checkpoint.manifest import read_manifest  # noqa: E402
 from megatron.checkpoint.options import CheckpointOptions  # noqa: E402
+from megatron.data.collate import collate  # noqa: E402
 from megatron.layout import grid as grids  # noqa: E402
 from megatron.layout.options import LayoutOptions  # noqa: E402
 from megatron.loop.options import OptimizerOptions  # noqa: E402
@@ -33,8 +35,12 @@ from megatron.loop.saving import Saver  # noqa: E402
 from megatron.loop.setup import ModelRecipe, build_chunks, compute_dtype, make_trainable  # noqa: E402
 from megatron.loop.step import LossRule, train_step  # noqa: E402
 from megatron.modeling.options import ModelOptions  # noqa: E402
-from megatron.records.batch import Batch, Visibility  # noqa: E402
+from megatron.objectives.options import ObjectiveOptions  # noqa: E402
+from megatron.objectives.registry import OBJECTIVES  # noqa: E402
+from megatron.records.batch import Batch  # noqa: E402
 from megatron.records.example import SequencePair  # noqa: E402
+from megatron.records.special_tokens import SpecialTokens  # noqa: E402
+from megatron.records.window import Window  # noqa: E402
 
 VOCABULARY, LENGTH, GLOBAL_BATCH = 100, 32, 8
 TINY = {"num_layers": 4, "hidden_size": 32, "num_attention_heads": 4, "make_vocab_size_divisible_by": 64}
@@ -49,6 +55,7 @@ class Case:
     model: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     architecture: str = "causal_decoder"
+    objective: str | None = None  # None: running text with random inputs and documents
     backend: str = "sdpa"
     micro_batch_size: int = 2
     first_step: int = 0
@@ -64,9 +71,17 @@ def rows_of(step: int, case: Case) -> list[Any]:
     """The global batch of a step, the same whatever the layout."""
     architecture = ARCHITECTURES[case.architecture]()
     rng = np.random.default_rng(step)
-    rules = RowRules(seq_length=LENGTH, end_of_document=0, reset_attention_mask=case.reset_documents)
+    rules = RowRules(seq_length=LENGTH, end_token=0, reset_attention_mask=case.reset_documents)
+    if case.objective:
+        special = SpecialTokens(end=0, sentinels=tuple(range(VOCABULARY - 1, VOCABULARY - 21, -1)))
+        objective = OBJECTIVES[case.objective].build(ObjectiveOptions(), special, architecture.room(rules))
     rows = []
-    for _ in range(GLOBAL_BATCH):
+    for number in range(GLOBAL_BATCH):
+        if case.objective:
+            tokens = rng.integers(1, VOCABULARY - 20, objective.window_length, dtype=np.int32)
+            window = Window(tokens, np.zeros(0, np.int32))
+            rows.append(architecture.arrange(objective(window, Draws(1000 * step + number)), rules))
+            continue
         tokens = rng.integers(0, VOCABULARY, LENGTH + 1, dtype=np.int32)
         starts = np.sort(rng.choice(LENGTH, 2, replace=False)).astype(np.int32)
         inputs, targets = np.split(tokens, [int(rng.integers(0, LENGTH // 2))])
@@ -76,18 +91,8 @@ def rows_of(step: int, case: Case) -> list[Any]:
 
 def batches_of(step: int, case: Case, grid: grids.Grid) -> list[Batch]:
     rows, size = rows_of(step, case), case.micro_batch_size
-    batches = []
-    for first in range(0, GLOBAL_BATCH, size * grid.data_size):
-        mine = rows[first + grid.data_rank * size :][:size]
-        columns = {
-            name: torch.from_numpy(np.stack([getattr(row, name) for row in mine]))
-            for name in ("tokens", "labels", "loss_mask", "position_ids", "intervals")
-        }
-        visibility = Visibility(columns.pop("intervals"), LENGTH, is_causal=not case.reset_documents)
-        mask = columns.pop("loss_mask")
-        ids = {name: column.long() for name, column in columns.items()}
-        batches.append(Batch(loss_mask=mask, visibility=visibility, **ids))
-    return batches
+    starts = range(grid.data_rank * size, GLOBAL_BATCH, size * grid.data_size)
+    return [collate(rows[first : first + size]) for first in starts]
 
 
 def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:

@@ -51,11 +51,11 @@ def build_decoder(recipe, *, backend="sdpa", dtype=torch.float32, attend=None):
     return config, chunk
 
 
-def batch_of(sequences, *, document_starts=None, inputs=0, end_of_document=0, **rules):
+def batch_of(sequences, *, document_starts=None, inputs=0, end_token=0, **rules):
     """The batch that the causal decoder makes of token sequences int [b, s + 1]; the first `inputs` carry no loss."""
     sequences = np.asarray(sequences, np.int32)
     starts = document_starts or [[] for _ in sequences]
-    row_rules = RowRules(seq_length=sequences.shape[1] - 1, end_of_document=end_of_document, **rules)
+    row_rules = RowRules(seq_length=sequences.shape[1] - 1, end_token=end_token, **rules)
     rows = [
         CausalDecoder().arrange(
             [SequencePair(sequence[:inputs], sequence[inputs:], np.asarray(own, np.int32))], row_rules

@@ -16,7 +16,7 @@ END = 0
 def arrange(tokens, *, inputs=0, starts=(), **rules):
     tokens = np.asarray(tokens, np.int32)
     example = SequencePair(tokens[:inputs], tokens[inputs:], np.asarray(starts, np.int32))
-    return CausalDecoder().arrange([example], RowRules(seq_length=len(tokens) - 1, end_of_document=END, **rules))
+    return CausalDecoder().arrange([example], RowRules(seq_length=len(tokens) - 1, end_token=END, **rules))
 
 
 def test_each_position_predicts_the_next():
@@ -59,10 +59,27 @@ def test_the_token_after_an_end_of_document_may_carry_no_loss():
     assert arrange(tokens, inputs=4, eod_mask_loss=True).loss_mask.tolist() == [0, 0, 0, 1, 0]
 
 
-def test_an_example_of_another_length_is_refused():
-    example = SequencePair(np.zeros(0, np.int32), np.zeros(5, np.int32))
-    with pytest.raises(ValueError, match="5 tokens does not make a row of 5"):
-        CausalDecoder().arrange([example], RowRules(seq_length=5, end_of_document=END))
+def test_an_example_that_is_too_long_is_refused():
+    example = SequencePair(np.zeros(0, np.int32), np.zeros(7, np.int32))
+    with pytest.raises(ValueError, match="7 tokens do not fit a row of 5"):
+        CausalDecoder().arrange([example], RowRules(seq_length=5, end_token=END))
+
+
+def test_the_study_begins_rows_with_the_start_token():
+    """Wang et al. 2022's full_lm, rows of 4 in place of 626, documents 11 12 13 and 21 22."""
+    rules = RowRules(seq_length=4, end_token=1, start_token=0, pad_token=0, begins_with_start_token=True)
+    expected = [
+        ([11, 12, 13, 1], [0, 11, 12, 13], [1, 1, 1, 1], "1 0 0 0\n1 1 0 0\n1 1 1 0\n1 1 1 1"),
+        ([21, 22, 1], [0, 21, 22, 0], [1, 1, 1, 0], "1 0 0 0\n1 1 0 0\n1 1 1 0\n0 0 0 0"),
+    ]
+    for targets, tokens, loss_mask, mask in expected:
+        example = SequencePair(np.zeros(0, np.int32), np.array(targets, np.int32))
+        row = CausalDecoder().arrange([example], rules)
+        assert row.tokens.tolist() == tokens
+        assert row.labels.tolist() == targets + [0] * (4 - len(targets))
+        assert row.loss_mask.tolist() == loss_mask
+        assert visibility.draw(row.intervals, 4) == mask
+    assert CausalDecoder().room(rules).total == 4
 
 
 @settings(deadline=None)

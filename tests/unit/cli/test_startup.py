@@ -16,7 +16,7 @@ try:
     exit_on_user_error(lambda: parse_pretrain(
         sys.argv[1:], architecture="causal_decoder", default_objective="full_lm", legal_objectives=["full_lm"]))
 finally:
-    print("imported:", *sorted({"torch", "numpy", "megatron.core"} & set(sys.modules)))
+    print("imported:", *sorted({"torch", "transformers", "megatron.core"} & set(sys.modules)))
 """
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
-from megatron.basics.seeds import generator_for
+from megatron.basics.seeds import seed_for
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.loader import AHEAD_PER_WORKER, Loader
+from megatron.objectives.options import ObjectiveOptions
 from megatron.records import visibility
 from megatron.records.batch import Batch
 from megatron.records.example import SequencePair
+from megatron.records.room import Room
 from megatron.records.row import Row
+from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
 LENGTH = 6
@@ -46,21 +51,24 @@ class Noisy:
     """An objective whose targets are random numbers."""
 
     produces: ClassVar[type] = SequencePair
-    uses_randomness: ClassVar[bool] = True
+    settings: ClassVar[tuple[str, ...]] = ()
+    keeps_text: ClassVar[bool] = False
+    marks_documents: ClassVar[bool] = False
+    window_length = stride = LENGTH
 
-    def __call__(self, window: Window, rng: np.random.Generator | None) -> tuple[SequencePair, ...]:
-        assert rng is not None
-        noise = rng.integers(0, 1000, LENGTH).astype(np.int32)
+    @classmethod
+    def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Noisy:
+        return cls()
+
+    def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
+        noise = (draws.words(LENGTH) % np.uint64(1000)).astype(np.int32)
         return (SequencePair(inputs=window.tokens, targets=noise),)
 
-    def window_length(self, seq_length: int) -> int:
-        return seq_length
-
-    def stride(self, seq_length: int) -> int:
-        return seq_length
+    def size(self, num_tokens: int) -> tuple[int, int]:
+        return num_tokens, num_tokens
 
 
-def arrange(examples: tuple[SequencePair, ...]) -> Row:
+def arrange(examples: Sequence[SequencePair]) -> Row:
     (example,) = examples
     return Row(
         tokens=example.inputs,
@@ -107,7 +115,7 @@ def test_batches_hold_the_rows_in_the_types_of_the_record() -> None:
         (batch,) = loaded.microbatches(10, 1)
     assert batch.tokens.tolist() == [[10, 11, 12, 13, 14, 15], [11, 12, 13, 14, 15, 16]]
     for row, sample in enumerate((10, 11)):
-        expected = generator_for(5, "objective", sample).integers(0, 1000, LENGTH)
+        expected = Draws(seed_for(5, "objective", sample)).words(LENGTH) % np.uint64(1000)
         assert batch.labels[row].tolist() == expected.tolist()
         assert batch.visibility.intervals[row].tolist() == visibility.documents([sample % 3], LENGTH).tolist()
     assert [t.dtype for t in (batch.tokens, batch.labels, batch.loss_mask, batch.position_ids)] == [

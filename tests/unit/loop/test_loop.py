@@ -82,7 +82,7 @@ class Run:
             "logging": LoggingOptions(eval_interval=2),
             "checkpoint": CheckpointOptions(save="run", save_interval=2),
             "train_iters": 5,
-            "seq_length": 4,
+            "tokens_per_sample": 4,
             "seed": 1,
             "hooks": [ClosingHook(self)],
             "facts": facts(None),

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from megatron.basics.errors import UserError
-from megatron.tokenization.special_tokens import SpecialTokens, find_sentinels
+from megatron.records.special_tokens import SpecialTokens
+from megatron.tokenization.special_tokens import find_sentinels
 
 
 def test_sentinels_end_at_the_first_gap() -> None:

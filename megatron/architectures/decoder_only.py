@@ -1,0 +1,156 @@
+"""What causal and prefix decoders share: one stream of inputs and targets, and one model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron.architectures.row_rules import RowRules
+from megatron.modeling.options import ModelOptions
+from megatron.records import visibility
+from megatron.records.example import Example, RunningText, SequencePair
+from megatron.records.room import Room
+from megatron.records.row import Row
+
+if TYPE_CHECKING:  # a command line is checked against this file before torch is imported
+    from torch import Tensor, nn
+
+    from megatron.architectures.protocol import ModelParts
+    from megatron.layout.grid import Grid
+    from megatron.losses.loss_sum import LossSum
+    from megatron.records.batch import Batch
+
+RESIDUAL_WRITERS = ("linear_proj.weight", "linear_fc2.weight")
+
+
+class DecoderOnly:
+    """Inputs and targets in one stream; each position predicts the next token."""
+
+    name: ClassVar[str]
+    accepts: ClassVar[tuple[type, ...]] = (RunningText, SequencePair)
+    loss_names: ClassVar[tuple[str, ...]] = ("lm loss",)
+    ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {"data": ("decoder_seq_length",)}
+    is_causal: ClassVar[bool]
+
+    def room(self, rules: RowRules) -> Room:
+        """A row takes seq_length tokens behind start tokens; without them one more, which is a label alone."""
+        overlap = 0 if rules.begins_with_start_token else 1
+        tokens = rules.seq_length + overlap
+        return Room(inputs=tokens, targets=tokens, total=tokens, overlap=overlap)
+
+    def tokens_per_row(self, rules: RowRules) -> int:
+        """Positions of a row."""
+        return rules.seq_length
+
+    def arrange(self, examples: Sequence[Example], rules: RowRules) -> Row:
+        """Examples one behind the other, each blind to the others; loss where the label is a target of its example.
+
+        Inputs 5 6, targets 7 8 9 make the row (. for no loss)
+
+            tokens 5 6 7 8     labels 6 7 8 9     loss_mask . 1 1 1
+
+        and with `begins_with_start_token`, as T5X feeds decoders (Wang et al. 2022),
+
+            tokens 0 5 6 7 8     labels 5 6 7 8 9     loss_mask . . 1 1 1.
+
+        Documents that begin inside an example restart the mask and the positions where the rules say so.
+        """
+        parts = [_laid_out(example, rules) for example in examples]
+        length = rules.seq_length
+        tokens = np.concatenate([part.tokens for part in parts])
+        labels = np.concatenate([part.labels for part in parts])
+        loss_mask = np.concatenate([part.loss_mask for part in parts])
+        positions = np.concatenate([self._positions(part, rules) for part in parts])
+        segments = [self._intervals(part, rules) for part in parts]
+        if len(tokens) == length + 1 and not rules.begins_with_start_token:  # the last token is a label alone
+            tokens, labels, loss_mask, positions = tokens[:-1], labels[:-1], loss_mask[:-1], positions[:-1]
+            segments[-1] = np.minimum(segments[-1][:-1], len(segments[-1]) - 1)
+        if len(tokens) > length:
+            raise ValueError(f"examples of {len(tokens)} tokens do not fit a row of {length}")
+        if rules.eod_mask_loss:
+            loss_mask[tokens == rules.end_token] = 0.0
+        padding = length - len(tokens)
+        return Row(
+            tokens=np.pad(tokens, (0, padding), constant_values=rules.pad_token),
+            labels=np.pad(labels, (0, padding), constant_values=rules.pad_token),
+            loss_mask=np.pad(loss_mask, (0, padding)),
+            position_ids=np.pad(positions, (0, padding)),
+            intervals=visibility.packed(segments, length) if padding or len(segments) > 1 else segments[0],
+        )
+
+    def _positions(self, part: _Part, rules: RowRules) -> NDArray[np.int32]:
+        positions = np.arange(len(part.tokens), dtype=np.int32)
+        if rules.reset_position_ids and len(part.document_starts):
+            positions -= visibility.documents(part.document_starts, len(positions))[:, 0]
+        return positions
+
+    def _intervals(self, part: _Part, rules: RowRules) -> visibility.Intervals:
+        length = len(part.tokens)
+        if rules.reset_attention_mask and len(part.document_starts):
+            return visibility.documents(part.document_starts, length)
+        return visibility.prefix(0 if self.is_causal else part.num_inputs, length)
+
+    def build(self, parts: ModelParts) -> nn.Module:
+        """One stage of a decoder."""
+        from megatron.modeling.decoder import Decoder
+
+        return Decoder(
+            parts.config,
+            parts.options,
+            parts.stage,
+            parts.attend,
+            padded_vocabulary_size=parts.options.padded_vocabulary_size(parts.vocabulary_size),
+            max_positions=parts.max_positions,
+            vp_stage=parts.vp_stage,
+        )
+
+    def initial_std(self, options: ModelOptions, name: str) -> float | None:
+        """--init-method-std, over sqrt(2 x layers) for matrices that write to the residual stream.
+
+        Source: GPT-2, Radford et al. 2019, section 2.3.
+        """
+        if name.endswith(RESIDUAL_WRITERS):
+            return options.init_method_std / math.sqrt(2.0 * options.num_layers)
+        return options.init_method_std
+
+    def losses(
+        self, outputs: Tensor, batch: Batch, grid: Grid, *, vocabulary_size: int, z_loss_coeff: float
+    ) -> dict[str, LossSum]:
+        """Cross entropy of the next token."""
+        from megatron.losses.token_cross_entropy import token_cross_entropy
+
+        loss = token_cross_entropy(outputs, batch, grid, vocabulary_size=vocabulary_size, z_loss_coeff=z_loss_coeff)
+        return {"lm loss": loss}
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One example in the stream. num_inputs: its first positions, which hold what is given."""
+
+    tokens: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    loss_mask: NDArray[np.float32]
+    num_inputs: int
+    document_starts: NDArray[np.int32]
+
+
+def _laid_out(example: SequencePair, rules: RowRules) -> _Part:
+    """Every token of the example as a position; without a start token the last one has nothing to predict."""
+    end = np.full(1 if example.is_complete else 0, rules.end_token, np.int32)
+    sequence = np.concatenate([example.inputs, end, example.targets, end])
+    num_inputs = len(example.inputs) + len(end)
+    loss_mask = np.ones(len(sequence), np.float32)
+    if rules.begins_with_start_token:
+        loss_mask[:num_inputs] = 0.0
+        tokens = np.concatenate([np.full(1, rules.start_token, np.int32), sequence[:-1]])
+        starts = np.where(example.document_starts == 0, 0, example.document_starts + 1).astype(np.int32)
+        return _Part(tokens, sequence, loss_mask, min(num_inputs + 1, len(tokens)), starts)
+    loss_mask[: max(num_inputs - 1, 0)] = 0.0
+    loss_mask[-1:] = 0.0
+    labels = np.concatenate([sequence[1:], np.full(min(1, len(sequence)), rules.pad_token, np.int32)])
+    return _Part(sequence, labels, loss_mask, num_inputs, example.document_starts)

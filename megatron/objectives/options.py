@@ -1,0 +1,20 @@
+"""What objectives can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from megatron.basics.option import Options, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveOptions(Options):
+    """Settings of single objectives; which ones count is said by the objective's `settings`."""
+
+    group: ClassVar[str] = "objective settings"
+
+    noise_density: float = option(
+        0.15, "Share of a window's tokens that span corruption replaces.", above=0.0, maximum=0.9
+    )
+    mean_noise_span_length: float = option(3.0, "Mean length in tokens of a replaced span.", minimum=1.0)

@@ -1,0 +1,83 @@
+"""Prefix language modelling: the rest of a window is predicted from a random prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from megatron.basics.draws import Draws
+from megatron.basics.errors import UserError
+from megatron.objectives.options import ObjectiveOptions
+from megatron.records.example import SequencePair
+from megatron.records.room import Room
+from megatron.records.special_tokens import SpecialTokens
+from megatron.records.window import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixLM:
+    """PLM: a window is cut at a place drawn uniformly from all that leave a token on each side.
+
+    Where inputs and targets have rows of their own (encoder-decoders), a window is two texts of equal length n, and the
+    second is cut such that the inputs of both fill one row and the targets of both the other. Rows of 6 and 6, window
+    10 11 12 13 14 15 20 21 22 23 24 25, cut of the first text at 2:
+
+        inputs 10 11, targets 12 13 14 15        inputs 20 21 22 23, targets 24 25
+
+    Source: Raffel et al. 2020, section 3.2.1; Wang et al. 2022, section 2.2 and their packed tasks.
+    """
+
+    produces: ClassVar[type] = SequencePair
+    settings: ClassVar[tuple[str, ...]] = ()
+    keeps_text: ClassVar[bool] = True
+    marks_documents: ClassVar[bool] = False
+
+    room: Room
+
+    @classmethod
+    def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
+        """The objective for rows with this room. Raises UserError when a row cannot hold a prefix and a target."""
+        if min(room.inputs, room.targets) < 1 or room.total < (4 if _is_folded(room) else 2):
+            raise UserError(
+                "--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length."
+            )
+        return cls(room=room)
+
+    def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
+        """One example, or the two that fill each other's gaps. A window of one token is an input without a target."""
+        tokens = window.tokens
+        if not _is_folded(self.room):
+            cut = draws.between(1, len(tokens) - 1) if len(tokens) > 1 else len(tokens)
+            return (SequencePair(inputs=tokens[:cut], targets=tokens[cut:]),)
+        length = len(tokens) // 2
+        inputs = self._inputs
+        # Both cuts leave a token on each side: 1 <= cut < length and 1 <= inputs - cut < length.
+        cut = draws.between(max(1, inputs - length + 1), min(length - 1, inputs - 1))
+        first, second = tokens[:length], tokens[length:]
+        return (
+            SequencePair(inputs=first[:cut], targets=first[cut:]),
+            SequencePair(inputs=second[: inputs - cut], targets=second[inputs - cut :]),
+        )
+
+    @property
+    def window_length(self) -> int:
+        """As many tokens as a row takes; an even number where two texts share it."""
+        return self.room.total // 2 * 2 if _is_folded(self.room) else self.room.total
+
+    @property
+    def stride(self) -> int:
+        """Windows follow one another."""
+        return self.window_length - self.room.overlap
+
+    def size(self, num_tokens: int) -> tuple[int, int]:
+        """Any token but the first may be a target, any but the last an input."""
+        return (self._inputs, num_tokens - self._inputs) if _is_folded(self.room) else (num_tokens - 1, num_tokens - 1)
+
+    @property
+    def _inputs(self) -> int:
+        return min(self.room.inputs, self.window_length - 2)
+
+
+def _is_folded(room: Room) -> bool:
+    """Whether inputs and targets have rows of their own."""
+    return room.inputs + room.targets == room.total

@@ -1,0 +1,133 @@
+"""Span corruption: spans of a window are replaced by sentinels, and predicted behind the same sentinels."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron.basics.draws import Draws
+from megatron.basics.errors import UserError
+from megatron.objectives.options import ObjectiveOptions
+from megatron.records.example import SequencePair
+from megatron.records.room import Room
+from megatron.records.special_tokens import SpecialTokens
+from megatron.records.window import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanCorruption:
+    """MLM for decoders and encoder-decoders: T5's i.i.d. spans.
+
+    Window 10 .. 19, density 0.4, mean length 2, clean spans of 4 and 2, noise spans of 1 and 3, sentinels 99 and 98:
+
+        inputs 10 11 12 13 99 15 16 98        targets 99 14 98 17 18 19
+
+    Both are complete: an end token follows each. A window begins with a clean span and ends with noise. Numbers and
+    lengths of spans are those of T5 and not random but for where the borders lie, each way to lay them as likely as any
+    other. Source: Raffel et al. 2020, section 3.3.3, and t5/data/preprocessors.py.
+    """
+
+    produces: ClassVar[type] = SequencePair
+    settings: ClassVar[tuple[str, ...]] = ("noise_density", "mean_noise_span_length")
+    keeps_text: ClassVar[bool] = False
+    marks_documents: ClassVar[bool] = False
+
+    room: Room
+    sentinels: NDArray[np.int32]
+    noise_density: float
+    mean_noise_span_length: float
+
+    @classmethod
+    def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
+        """The objective for rows with this room.
+
+        Raises UserError when no span fits the room, or when a window has more spans than the vocabulary sentinels.
+        """
+        objective = cls(
+            room=room,
+            sentinels=np.array(special.sentinels, np.int32),
+            noise_density=options.noise_density,
+            mean_noise_span_length=options.mean_noise_span_length,
+        )
+        longest = objective.window_length
+        if longest < 2:
+            raise UserError(
+                "--objective span_corruption needs rows that hold a token, a span, two sentinels and two end tokens; "
+                "raise --seq-length or --decoder-seq-length."
+            )
+        _, spans = objective.counts(longest)
+        if spans > len(special.sentinels):
+            raise UserError(
+                f"--objective span_corruption makes {spans} spans of a window of {longest} tokens, and the vocabulary "
+                f"of --tokenizer-model has {len(special.sentinels)} sentinels; take one with more, shorter rows or a "
+                "larger --mean-noise-span-length."
+            )
+        return objective
+
+    def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
+        """One example. A window of one token has nothing to hide and is an input without a target."""
+        tokens = window.tokens
+        if len(tokens) < 2:
+            return (SequencePair(inputs=tokens, targets=tokens[:0], is_complete=True),)
+        noise, spans = self.counts(len(tokens))
+        lengths = np.empty(2 * spans, np.int64)
+        lengths[1::2] = _random_lengths(noise, spans, draws)
+        lengths[0::2] = _random_lengths(len(tokens) - noise, spans, draws)
+        starts = np.cumsum(lengths) - lengths
+        is_noise = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+        return (
+            SequencePair(
+                inputs=self._with_sentinels(tokens, ~is_noise, starts[1::2]),
+                targets=self._with_sentinels(tokens, is_noise, starts[0::2]),
+                is_complete=True,
+            ),
+        )
+
+    def _with_sentinels(
+        self, tokens: NDArray[np.int32], kept: NDArray[np.bool_], gaps: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """The tokens that are kept, and for each of the gaps, by where it begins, its sentinel."""
+        marked, kept = tokens.copy(), kept.copy()
+        marked[gaps] = self.sentinels[: len(gaps)]
+        kept[gaps] = True
+        return marked[kept]
+
+    @property
+    def window_length(self) -> int:
+        """The most tokens whose inputs and targets fit a row; 568 for rows of 512 and 114, or one of 626."""
+        return bisect.bisect_left(range(2, 2 * self.room.total), True, key=self._overflows) + 1
+
+    @property
+    def stride(self) -> int:
+        """Windows follow one another."""
+        return self.window_length
+
+    def size(self, num_tokens: int) -> tuple[int, int]:
+        """What is left and what is hidden, each with a sentinel a span and an end token."""
+        if num_tokens < 2:
+            return num_tokens + 1, 1
+        noise, spans = self.counts(num_tokens)
+        return num_tokens - noise + spans + 1, noise + spans + 1
+
+    def counts(self, num_tokens: int) -> tuple[int, int]:
+        """(noise tokens, spans) of a window of two or more tokens."""
+        noise = min(max(round(num_tokens * self.noise_density), 1), num_tokens - 1)
+        spans = min(max(round(noise / self.mean_noise_span_length), 1), num_tokens - noise)
+        return noise, spans
+
+    def _overflows(self, num_tokens: int) -> bool:
+        return not self.room.holds(*self.size(num_tokens))
+
+
+def _random_lengths(total: int, parts: int, draws: Draws) -> NDArray[np.int64]:
+    """`parts` lengths of 1 or more with the sum `total`, all such compositions equally likely.
+
+    Of the total - 1 places between items those with the smallest words become borders.
+    """
+    words = draws.words(total - 1)
+    borders = np.sort(np.argsort(words, kind="stable")[: parts - 1]) + 1
+    return np.diff(borders, prepend=0, append=total)

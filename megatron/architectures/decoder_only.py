@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron.architectures.row_rules import RowRules
+from megatron.layout.options import LayoutOptions
+from megatron.layout.stages import even_chunks
 from megatron.modeling.options import ModelOptions
 from megatron.records import visibility
 from megatron.records.example import Example, RunningText, SequencePair
@@ -34,7 +36,10 @@ class DecoderOnly:
     name: ClassVar[str]
     accepts: ClassVar[tuple[type, ...]] = (RunningText, SequencePair)
     loss_names: ClassVar[tuple[str, ...]] = ("lm loss",)
-    ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {"data": ("decoder_seq_length",)}
+    ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "data": ("decoder_seq_length",),
+        "model": ("encoder_num_layers", "decoder_num_layers"),
+    }
     is_causal: ClassVar[bool]
 
     def room(self, rules: RowRules) -> Room:
@@ -94,6 +99,10 @@ class DecoderOnly:
         if rules.reset_attention_mask and len(part.document_starts):
             return visibility.documents(part.document_starts, length)
         return visibility.prefix(0 if self.is_causal else part.num_inputs, length)
+
+    def layers_of_chunks(self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int]) -> list[int]:
+        """As many layers on each stage, but for the counts given for the first and the last."""
+        return even_chunks(layout, model.num_layers)
 
     def build(self, parts: ModelParts) -> nn.Module:
         """One stage of a decoder."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from megatron.architectures.row_rules import RowRules
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.grid import Grid
+from megatron.layout.options import LayoutOptions
 from megatron.layout.stages import Stage
 from megatron.losses.loss_sum import LossSum
 from megatron.modeling.options import ModelOptions
@@ -53,6 +54,12 @@ class Architecture(Protocol):
 
     def arrange(self, examples: Sequence[Example], rules: RowRules) -> Row:
         """One row of fixed length from the examples of one sample. Raises ValueError when they do not fit."""
+
+    def layers_of_chunks(self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int]) -> list[int]:
+        """Layers of each model chunk, in the order in which a token passes them.
+
+        lengths: --seq-length and --decoder-seq-length, which decide what a layer costs.
+        """
 
     def build(self, parts: ModelParts) -> nn.Module:
         """The model chunk of one stage; its weights are drawn afterwards."""

@@ -32,12 +32,14 @@ def attention_backend(config: RunConfig, device: Device) -> tuple[str, Attention
 
 def model_recipe(config: RunConfig, vocabulary_size: int) -> ModelRecipe:
     """What decides the weights of a fresh model."""
+    lengths = (config.data.seq_length, config.data.decoder_seq_length or config.data.seq_length)
     return ModelRecipe(
         architecture=ARCHITECTURES[config.architecture](),
         model=config.model,
         vocabulary_size=vocabulary_size,
-        max_positions=config.model.max_position_embeddings or config.data.seq_length,
+        max_positions=config.model.max_position_embeddings or max(lengths),
         seed=config.batch.seed,
+        lengths=lengths,
     )
 
 

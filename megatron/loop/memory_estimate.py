@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from megatron.layout.options import LayoutOptions
-from megatron.layout.stages import Stage, layers_per_rank, stages_of
+from megatron.layout.stages import Stage, even_chunks, layers_per_rank, stages_of
 from megatron.loop.options import BatchOptions, OptimizerOptions
 from megatron.modeling.options import ModelOptions
 
@@ -109,7 +109,7 @@ def _memory_of_rank(size: TrainingSize, rank: int) -> MemoryEstimate:
 
 
 def _stages_of_rank(size: TrainingSize, rank: int) -> Iterator[Stage]:
-    for stage in stages_of(size.layout, size.model.num_layers):
+    for stage in stages_of(size.layout, even_chunks(size.layout, size.model.num_layers)):
         if stage.pipeline_rank == rank:
             yield stage
 

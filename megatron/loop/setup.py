@@ -32,13 +32,17 @@ from megatron.modeling.options import ModelOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
-    """All that decides the weights of a fresh model: the same recipe gives the same weights on every layout."""
+    """All that decides the weights of a fresh model: the same recipe gives the same weights on every layout.
+
+    lengths: tokens in a row and in the decoder's row of an encoder-decoder; they decide how layers are dealt to stages.
+    """
 
     architecture: Architecture
     model: ModelOptions
     vocabulary_size: int
     max_positions: int
     seed: int
+    lengths: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,11 @@ def build_chunks(
     attend: AttentionBackend,
 ) -> tuple[TransformerConfig, list[nn.Module]]:
     """The model chunks of this rank with their initial weights, on the device."""
-    config = transformer_config(recipe.model, layout, device, dtype)
+    layers_of_chunks = recipe.architecture.layers_of_chunks(recipe.model, layout, recipe.lengths)
+    config = transformer_config(recipe.model, layout, device, dtype, layers_of_chunks)
     interleaved = layout.num_virtual_stages_per_pipeline_rank is not None
     chunks = []
-    for stage in stages_of(layout, recipe.model.num_layers):
+    for stage in stages_of(layout, layers_of_chunks):
         if stage.pipeline_rank != grid.pipeline_rank:
             continue
         parts = ModelParts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def transformer_config(
-    model: ModelOptions, layout: LayoutOptions, device: Device, dtype: torch.dtype
+    model: ModelOptions, layout: LayoutOptions, device: Device, dtype: torch.dtype, layers_of_chunks: Sequence[int]
 ) -> TransformerConfig:
     """The one configuration object that megatron-core's layers, schedules and buffers read.
 
@@ -37,7 +37,7 @@ def transformer_config(
     """
     interleaved = layout.num_virtual_stages_per_pipeline_rank is not None
     return TransformerConfig(
-        num_layers=model.num_layers,
+        num_layers=sum(layers_of_chunks),
         hidden_size=model.hidden_size,
         ffn_hidden_size=model.ffn_size,
         num_attention_heads=model.num_attention_heads,
@@ -63,8 +63,7 @@ def transformer_config(
         tensor_model_parallel_size=layout.tensor_model_parallel_size,
         pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
         virtual_pipeline_model_parallel_size=layout.num_virtual_stages_per_pipeline_rank,
-        num_layers_in_first_pipeline_stage=layout.decoder_first_pipeline_num_layers,
-        num_layers_in_last_pipeline_stage=_layers_of_last_stage(layout),
+        pipeline_model_parallel_layout=_stages_for_core(layers_of_chunks) if len(layers_of_chunks) > 1 else None,
         sequence_parallel=layout.sequence_parallel,
         recompute_granularity=layout.recompute_granularity,
         recompute_method=layout.recompute_method if layout.recompute_granularity == "full" else None,
@@ -84,14 +83,12 @@ def transformer_config(
     )
 
 
-def _layers_of_last_stage(layout: LayoutOptions) -> int | None:
-    """The count that was asked for, where it does not follow from the first stage's.
-
-    With both given, interleaving megatron-core divides by the number of stages between them, which may be 0.
-    """
-    if layout.pipeline_model_parallel_size == 2 and layout.decoder_first_pipeline_num_layers is not None:
-        return None
-    return layout.decoder_last_pipeline_num_layers
+def _stages_for_core(layers_of_chunks: Sequence[int]) -> list[list[str]]:
+    """megatron-core's description of a pipeline. It has one word for layers of any kind, "decoder"."""
+    stages = [["decoder"] * count for count in layers_of_chunks]
+    stages[0].insert(0, "embedding")
+    stages[-1].append("loss")
+    return stages
 
 
 def apex_accumulates_gradients() -> bool:

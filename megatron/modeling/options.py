@@ -25,6 +25,12 @@ class ModelOptions(Options):
     group: ClassVar[str] = "model"
 
     num_layers: int = option(12, "Transformer layers.", minimum=1)
+    encoder_num_layers: int | None = option(
+        None, "Layers of an encoder-decoder's encoder. Default: --num-layers.", minimum=1
+    )
+    decoder_num_layers: int | None = option(
+        None, "Layers of an encoder-decoder's decoder. Default: --num-layers.", minimum=1
+    )
     hidden_size: int = option(768, "Width of the residual stream.", minimum=1)
     ffn_hidden_size: int | None = option(
         None, "Width of the feed-forward layer. Default: 4 x hidden size; for gated activations 8/3 of it.", minimum=1
@@ -64,6 +70,16 @@ class ModelOptions(Options):
         "Attention implementation; auto picks the fastest that can do the job.",
         choices=("auto", "fused_softmax", "sdpa"),
     )
+
+    @property
+    def encoder_layers(self) -> int:
+        """Layers of the encoder of an encoder-decoder."""
+        return self.encoder_num_layers or self.num_layers
+
+    @property
+    def decoder_layers(self) -> int:
+        """Layers of the decoder of an encoder-decoder."""
+        return self.decoder_num_layers or self.num_layers
 
     @property
     def query_groups(self) -> int:

@@ -89,7 +89,7 @@ def test_interleaved_pipelines_never_batch_their_messages(chunks):
     from megatron.modeling.options import ModelOptions
 
     layout = LayoutOptions(pipeline_model_parallel_size=2, num_virtual_stages_per_pipeline_rank=chunks)
-    config = transformer_config(ModelOptions(num_layers=4), layout, DEVICE, torch.float32)
+    config = transformer_config(ModelOptions(), layout, DEVICE, torch.float32, [1] * 2 * (chunks or 1))
     assert config.batch_p2p_comm == (chunks is None)
 
 

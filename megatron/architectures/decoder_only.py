@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
 from megatron.layout.options import LayoutOptions
 from megatron.layout.stages import even_chunks
@@ -20,26 +20,21 @@ from megatron.records.room import Room
 from megatron.records.row import Row
 
 if TYPE_CHECKING:  # a command line is checked against this file before torch is imported
-    from torch import Tensor, nn
+    from torch import nn
 
     from megatron.architectures.protocol import ModelParts
-    from megatron.layout.grid import Grid
-    from megatron.losses.loss_sum import LossSum
-    from megatron.records.batch import Batch
-
-RESIDUAL_WRITERS = ("linear_proj.weight", "linear_fc2.weight")
 
 
-class DecoderOnly:
+class DecoderOnly(LanguageModel):
     """Inputs and targets in one stream; each position predicts the next token."""
 
     name: ClassVar[str]
     accepts: ClassVar[tuple[type, ...]] = (RunningText, SequencePair)
-    loss_names: ClassVar[tuple[str, ...]] = ("lm loss",)
     ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("decoder_seq_length",),
         "model": ("encoder_num_layers", "decoder_num_layers"),
     }
+    balances_stages: ClassVar[bool] = False
     is_causal: ClassVar[bool]
 
     def room(self, rules: RowRules) -> Room:
@@ -100,7 +95,9 @@ class DecoderOnly:
             return visibility.documents(part.document_starts, length)
         return visibility.prefix(0 if self.is_causal else part.num_inputs, length)
 
-    def layers_of_chunks(self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int]) -> list[int]:
+    def layers_of_chunks(
+        self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int], padded_vocabulary_size: int
+    ) -> list[int]:
         """As many layers on each stage, but for the counts given for the first and the last."""
         return even_chunks(layout, model.num_layers)
 
@@ -118,23 +115,9 @@ class DecoderOnly:
             vp_stage=parts.vp_stage,
         )
 
-    def initial_std(self, options: ModelOptions, name: str) -> float | None:
-        """--init-method-std, over sqrt(2 x layers) for matrices that write to the residual stream.
-
-        Source: GPT-2, Radford et al. 2019, section 2.3.
-        """
-        if name.endswith(RESIDUAL_WRITERS):
-            return options.init_method_std / math.sqrt(2.0 * options.num_layers)
-        return options.init_method_std
-
-    def losses(
-        self, outputs: Tensor, batch: Batch, grid: Grid, *, vocabulary_size: int, z_loss_coeff: float
-    ) -> dict[str, LossSum]:
-        """Cross entropy of the next token."""
-        from megatron.losses.token_cross_entropy import token_cross_entropy
-
-        loss = token_cross_entropy(outputs, batch, grid, vocabulary_size=vocabulary_size, z_loss_coeff=z_loss_coeff)
-        return {"lm loss": loss}
+    def residual_writers(self, options: ModelOptions, name: str) -> int:
+        """Attention and feed-forward of every layer."""
+        return 2 * options.num_layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ class Architecture(Protocol):
     accepts: ClassVar[tuple[type, ...]]  # the example types of `records.example` that it can arrange
     loss_names: ClassVar[tuple[str, ...]]
     ignores: ClassVar[Mapping[str, tuple[str, ...]]]  # settings that count for nothing, by section
+    balances_stages: ClassVar[bool]  # layers differ in cost, so that stages may hold different numbers of them
     is_causal: ClassVar[bool]  # no position ever sees a later one, so that kernels made for this may be taken
 
     def room(self, rules: RowRules) -> Room:
@@ -55,10 +56,12 @@ class Architecture(Protocol):
     def arrange(self, examples: Sequence[Example], rules: RowRules) -> Row:
         """One row of fixed length from the examples of one sample. Raises ValueError when they do not fit."""
 
-    def layers_of_chunks(self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int]) -> list[int]:
+    def layers_of_chunks(
+        self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int], padded_vocabulary_size: int
+    ) -> list[int]:
         """Layers of each model chunk, in the order in which a token passes them.
 
-        lengths: --seq-length and --decoder-seq-length, which decide what a layer costs.
+        lengths: --seq-length and --decoder-seq-length, which with the vocabulary decide what layers and head cost.
         """
 
     def build(self, parts: ModelParts) -> nn.Module:

@@ -7,5 +7,6 @@ ARCHITECTURES = Registry(
     {
         "causal_decoder": "megatron.architectures.causal_decoder:CausalDecoder",
         "prefix_decoder": "megatron.architectures.prefix_decoder:PrefixDecoder",
+        "encoder_decoder": "megatron.architectures.encoder_decoder:EncoderDecoder",
     },
 )

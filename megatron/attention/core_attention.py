@@ -102,9 +102,14 @@ class CoreAttention(MegatronModule):
         attention_bias: Tensor | None = None,
         packed_seq_params: AttentionInputs | None = None,
     ) -> Tensor:
-        """Attend under the visibility that `packed_seq_params` carries."""
+        """Attend under the visibility that `packed_seq_params` carries.
+
+        attention_mask: not a mask but the distance bias of layers that share a trained one, float32 [local heads,
+        s_q + s_k - 1]: what has a gradient must be an argument of functions that are computed again.
+        """
         assert packed_seq_params is not None, "the visibility travels on packed_seq_params"
-        visibility, bias = packed_seq_params.visibility, packed_seq_params.distance_bias
+        visibility = packed_seq_params.visibility
+        bias = packed_seq_params.distance_bias if attention_mask is None else attention_mask
         assert visibility is not None, "the visibility travels on packed_seq_params"
         if self.relative_bias is not None and self.bucket_function is not None:
             bias = self.relative_bias(self.bucket_function(query.shape[0], key.shape[0], query.device))

@@ -20,9 +20,19 @@ from megatron.objectives.options import ObjectiveOptions
 from megatron.objectives.registry import OBJECTIVES
 
 
-def layers_fit_pipeline(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
-    """Every stage gets whole layers, the same number wherever no other number is asked for."""
+def layers_fit_pipeline(architecture: str, model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
+    """Every stage gets whole layers; the same number wherever no other number is asked for or they are balanced."""
     stages = layout.pipeline_model_parallel_size
+    if ARCHITECTURES[architecture].balances_stages:
+        chunks = stages * (layout.num_virtual_stages_per_pipeline_rank or 1)
+        layers = model.encoder_layers + model.decoder_layers
+        if chunks > layers:
+            virtual = " x --num-virtual-stages-per-pipeline-rank" if chunks > stages else ""
+            yield (
+                f"--pipeline-model-parallel-size{virtual} cuts {layers} layers of encoder and decoder into {chunks} "
+                f"parts; use {layers} parts or fewer."
+            )
+        return
     first, last = layout.decoder_first_pipeline_num_layers, layout.decoder_last_pipeline_num_layers
     given = (first or 0) + (last or 0)
     even_stages = stages - (first is not None) - (last is not None)
@@ -40,10 +50,12 @@ def layers_fit_pipeline(model: ModelOptions, layout: LayoutOptions) -> Iterator[
         )
 
 
-def layers_fit_virtual_stages(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
-    """The layers of each pipeline rank split evenly into its chunks."""
+def layers_fit_virtual_stages(architecture: str, model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
+    """The layers of each pipeline rank split evenly into its chunks, where they are not balanced."""
     chunks = layout.num_virtual_stages_per_pipeline_rank
-    if chunks is None or any(layers_fit_pipeline(model, layout)):
+    if chunks is None or ARCHITECTURES[architecture].balances_stages:
+        return
+    if any(layers_fit_pipeline(architecture, model, layout)):
         return
     counts = _layers_of_stages(model, layout)
     common = math.gcd(*counts)
@@ -55,9 +67,16 @@ def layers_fit_virtual_stages(model: ModelOptions, layout: LayoutOptions) -> Ite
         )
 
 
-def recomputed_layers_fit_stage(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
+def recomputed_layers_fit_stage(architecture: str, model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
     """Full recompute works in units of layers that lie on one stage."""
-    if layout.recompute_granularity != "full" or any(layers_fit_pipeline(model, layout)):
+    if layout.recompute_granularity != "full" or any(layers_fit_pipeline(architecture, model, layout)):
+        return
+    if ARCHITECTURES[architecture].balances_stages:
+        if layout.recompute_method == "uniform" and layout.recompute_num_layers > 1:
+            yield (
+                f"--recompute-num-layers {layout.recompute_num_layers} needs stages of equal size, and those of "
+                f"{architecture} are balanced by cost; use 1, or --recompute-method block."
+            )
         return
     chunks = layout.num_virtual_stages_per_pipeline_rank or 1
     held = [count // chunks for count in _layers_of_stages(model, layout)]
@@ -104,18 +123,20 @@ def widths_fit_tensor_parallel(model: ModelOptions, layout: LayoutOptions) -> It
 def sequence_fits_sequence_parallel(data: DataOptions, layout: LayoutOptions) -> Iterator[str]:
     """Under sequence parallelism each tensor rank holds the same number of positions."""
     tensor = layout.tensor_model_parallel_size
-    if layout.sequence_parallel and data.seq_length % tensor:
-        yield (
-            f"--seq-length {data.seq_length} cannot be split over --tensor-model-parallel-size {tensor} by "
-            f"--sequence-parallel; use {max(data.seq_length // tensor, 1) * tensor}."
-        )
+    for flag, length in (("--seq-length", data.seq_length), ("--decoder-seq-length", data.decoder_seq_length)):
+        if layout.sequence_parallel and length is not None and length % tensor:
+            yield (
+                f"{flag} {length} cannot be split over --tensor-model-parallel-size {tensor} by --sequence-parallel; "
+                f"use {max(length // tensor, 1) * tensor}."
+            )
 
 
 def positions_cover_sequence(model: ModelOptions, data: DataOptions) -> Iterator[str]:
     """The model has a position for every token of a row."""
     rows = model.max_position_embeddings
-    if rows is not None and rows < data.seq_length:
-        yield f"--max-position-embeddings {rows} is less than --seq-length {data.seq_length}; use {data.seq_length}."
+    for flag, length in (("--seq-length", data.seq_length), ("--decoder-seq-length", data.decoder_seq_length)):
+        if rows is not None and length is not None and rows < length:
+            yield f"--max-position-embeddings {rows} is less than {flag} {length}; use {length}."
 
 
 def positions_can_restart(model: ModelOptions, data: DataOptions) -> Iterator[str]:
@@ -203,10 +224,12 @@ def objective_reads_settings(objective: Any, objective_options: ObjectiveOptions
         )
 
 
-def architecture_reads_settings(architecture: str, model: ModelOptions, data: DataOptions) -> Iterator[str]:
+def architecture_reads_settings(
+    architecture: str, model: ModelOptions, layout: LayoutOptions, data: DataOptions
+) -> Iterator[str]:
     """Settings of other architectures count for nothing."""
     ignored = ARCHITECTURES[architecture].ignores
-    for section, options in (("model", model), ("data", data)):
+    for section, options in (("model", model), ("layout", layout), ("data", data)):
         yield from options.without_effect(ignored.get(section, ()), f"with the architecture {architecture}")
 
 

@@ -40,7 +40,7 @@ class Command:
 
 
 COMMANDS = (
-    Command(("pretrain_gpt.py", "pretrain_prefix_lm.py"), PRETRAINING, run_config.SECTIONS),
+    Command(("pretrain_gpt.py", "pretrain_prefix_lm.py", "pretrain_t5.py"), PRETRAINING, run_config.SECTIONS),
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
     Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),

@@ -79,12 +79,17 @@ def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
         raise UserError(f"--load {folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
     contents = newest_contents(Origin(folder, trained.load_iteration, weights_only=True))
     config = replace(RunConfig.from_dict(contents.run, source=str(folder)), layout=trained.layout)
-    known = {"model": config.model, "layout": config.layout, "world_size": world_size_from_environment()}
+    known = {
+        "architecture": config.architecture,
+        "model": config.model,
+        "layout": config.layout,
+        "world_size": world_size_from_environment(),
+    }
     faults = [*broken_rules((world_fits_layout, layers_fit_pipeline, heads_fit_tensor_parallel), known)]
     if faults:
         raise UserError(*faults)
     source = trained.tokenizer_model or contents.tokenizer["model"]
-    tokenizer = load_tokenizer(contents.tokenizer["type"], source)
+    tokenizer = load_tokenizer(contents.tokenizer["type"], source, config.data.add_special_tokens)
     if tokenizer.fingerprint != contents.tokenizer["fingerprint"]:
         raise UserError(f"--tokenizer-model {source} is not the one that {folder} was trained with; pass that one.")
     return config, tokenizer

@@ -27,6 +27,7 @@ TIED_COPY, TIED_ORIGINAL = "output_layer.weight", "embedding.word_embeddings.wei
 def global_names(chunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """(name, parameter) with layer numbers of the whole stack in place of those of this chunk."""
     renames = {}
+    in_whole_model: Callable[[str], str] = getattr(chunk, "global_name", str)
     for name, module in chunk.named_modules():
         parent, _, last = name.rpartition(".")
         if last.isdigit() and hasattr(module, "layer_number"):
@@ -36,7 +37,7 @@ def global_names(chunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             if name.startswith(local):
                 name = whole + name.removeprefix(local)
                 break
-        yield name, parameter
+        yield in_whole_model(name), parameter
 
 
 def mark_shards(chunk: nn.Module) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from megatron.architectures.protocol import Architecture, ModelParts
 from megatron.attention.registry import AttentionBackend
 from megatron.device.device import Device
+from megatron.layout import grid as grids
 from megatron.layout.grid import Grid
 from megatron.layout.initial_weights import draw_weights, mark_shards
 from megatron.layout.options import LayoutOptions
+from megatron.layout.pipeline_copies import sum_gradients_of_copies
 from megatron.layout.stages import stages_of
 from megatron.loop.options import OptimizerOptions
 from megatron.modeling.config import transformer_config
@@ -88,7 +90,9 @@ def build_chunks(
     attend: AttentionBackend,
 ) -> tuple[TransformerConfig, list[nn.Module]]:
     """The model chunks of this rank with their initial weights, on the device."""
-    layers_of_chunks = recipe.architecture.layers_of_chunks(recipe.model, layout, recipe.lengths)
+    layers_of_chunks = recipe.architecture.layers_of_chunks(
+        recipe.model, layout, recipe.lengths, recipe.model.padded_vocabulary_size(recipe.vocabulary_size)
+    )
     config = transformer_config(recipe.model, layout, device, dtype, layers_of_chunks)
     interleaved = layout.num_virtual_stages_per_pipeline_rank is not None
     chunks = []
@@ -176,6 +180,7 @@ def _scale_loss(optimizer: ChainedOptimizer, unit: float, loss: Tensor) -> Tenso
 def _finalize_grads(unit: float, chunks: list[nn.Module], num_tokens: Tensor, **groups: Any) -> None:
     """megatron-core's reductions and its one division by all tokens of the step, here in units of the loss."""
     finalize_model_grads(chunks, num_tokens if unit == 1.0 else num_tokens * unit, **groups)
+    sum_gradients_of_copies([cast(nn.Module, chunk.module) for chunk in chunks], grids.current())
 
 
 def _optimizer_config(config: TransformerConfig, layout: LayoutOptions, options: OptimizerOptions) -> OptimizerConfig:

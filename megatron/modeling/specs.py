@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
-from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.attention import CrossAttentionSubmodules, SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from megatron.attention.core_attention import CoreAttention
 from megatron.attention.registry import AttentionBackend
+from megatron.layout.stages import Stage
+from megatron.modeling.cross_attention import CrossAttention
+from megatron.modeling.encoder_decoder_layers import DecoderLayer, EncoderLayer
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import distances, relative_buckets
@@ -29,26 +33,78 @@ def decoder_block_spec(options: ModelOptions, attend: AttentionBackend, num_laye
         module=TransformerLayer,
         submodules=TransformerLayerSubmodules(
             input_layernorm=Norm,
-            self_attention=self_attention_spec(options, attend, bidirectional_buckets=False),
+            self_attention=self_attention_spec(options, attend, owns_bias_table=True),
             self_attn_bda=get_bias_dropout_add,
             pre_mlp_layernorm=Norm,
-            mlp=ModuleSpec(
-                module=MLP,
-                submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
-            ),
+            mlp=feed_forward_spec(),
             mlp_bda=get_bias_dropout_add,
         ),
     )
     return TransformerBlockSubmodules(layer_specs=[layer] * num_layers, layer_norm=Norm)
 
 
-def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, bidirectional_buckets: bool) -> ModuleSpec:
-    """Self attention with our core attention; the mask type is ours to say, through the visibility."""
+def encoder_decoder_block_spec(
+    options: ModelOptions, attend: AttentionBackend, stage: Stage
+) -> TransformerBlockSubmodules:
+    """The layers of one stage of an encoder-decoder, cut out of encoder layers followed by decoder layers.
+
+    Biases by distance come from outside of the layers, which share them; cross attention has none.
+    """
+    parts: dict[str, Any] = {
+        "input_layernorm": Norm,
+        "self_attention": self_attention_spec(options, attend, owns_bias_table=False),
+        "self_attn_bda": get_bias_dropout_add,
+        "pre_mlp_layernorm": Norm,
+        "mlp": feed_forward_spec(),
+        "mlp_bda": get_bias_dropout_add,
+    }
+    cross: dict[str, Any] = {
+        "pre_cross_attn_layernorm": Norm,
+        "cross_attention": cross_attention_spec(attend),
+        "cross_attn_bda": get_bias_dropout_add,
+    }
+    specs = []
+    end = stage.first_layer + stage.num_layers
+    for number in range(stage.first_layer, end):
+        params = {"ends_stage": number == end - 1 and not stage.holds_head}
+        if number < options.encoder_layers:
+            params["final_norm"] = number == options.encoder_layers - 1
+            specs.append(ModuleSpec(EncoderLayer, params, TransformerLayerSubmodules(**parts)))
+        else:
+            specs.append(ModuleSpec(DecoderLayer, params, TransformerLayerSubmodules(**parts, **cross)))
+    return TransformerBlockSubmodules(layer_specs=specs, layer_norm=None)
+
+
+def feed_forward_spec() -> ModuleSpec:
+    """Two projections around an activation, gated where the configuration says so."""
+    return ModuleSpec(
+        module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
+    )
+
+
+def cross_attention_spec(attend: AttentionBackend) -> ModuleSpec:
+    """Cross attention with our core attention."""
+    return ModuleSpec(
+        module=CrossAttention,
+        submodules=CrossAttentionSubmodules(
+            linear_q=ColumnParallelLinear,
+            linear_kv=ColumnParallelLinear,
+            core_attention=ModuleSpec(module=CoreAttention, params={"attend": attend}),
+            linear_proj=RowParallelLinear,
+        ),
+    )
+
+
+def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, owns_bias_table: bool) -> ModuleSpec:
+    """Self attention with our core attention; the mask type is ours to say, through the visibility.
+
+    owns_bias_table: with relative positions the layer has a table of its own, as the decoders of Wang et al. 2022 have.
+    """
     core_params: dict[str, object] = {"attend": attend}
-    if options.position_embedding_type == "relative":
+    if owns_bias_table and options.position_embedding_type == "relative":
         core_params |= {
             "relative_buckets": options.relative_attention_num_buckets,
-            "bucket_function": partial(_buckets, options, bidirectional_buckets),
+            "bucket_function": partial(buckets_of, options, False),
         }
     return ModuleSpec(
         module=SelfAttention,
@@ -63,9 +119,10 @@ def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, bidi
     )
 
 
-def _buckets(
+def buckets_of(
     options: ModelOptions, bidirectional: bool, num_queries: int, num_keys: int, device: torch.device
 ) -> Tensor:
+    """T5's bucket of each distance between queries and keys, int64 [s_q + s_k - 1]."""
     return relative_buckets(
         distances(num_queries, num_keys, device),
         options.relative_attention_num_buckets,

@@ -77,6 +77,27 @@ def packed(segments: Sequence[Intervals], length: int) -> Intervals:
     return np.concatenate(parts).astype(np.int32)
 
 
+def crossed(query_lengths: Sequence[int], key_lengths: Sequence[int], length: int) -> Intervals:
+    """Queries of each segment see all keys of the same segment of another row; the rest is padding that sees nothing.
+
+    crossed([1, 2], [2, 1], 4):
+
+        1 1 0
+        0 0 1
+        0 0 1
+        0 0 0
+
+    Raises UserError if the queries are more than `length`.
+    """
+    ends = np.cumsum(key_lengths, dtype=np.int32)
+    bounds = np.stack([ends - np.asarray(key_lengths, np.int32), ends], axis=1)
+    total = int(sum(query_lengths))
+    if total > length:
+        raise UserError(f"segments of {total} positions do not fit a row of {length}; pack fewer examples.")
+    padding = np.full((length - total, 2), ends[-1] if len(ends) else 0, np.int32)
+    return np.concatenate([np.repeat(bounds, query_lengths, axis=0), padding]).astype(np.int32)
+
+
 def documents(document_starts: Sequence[int] | NDArray[np.integer], length: int) -> Intervals:
     """Causal attention that never looks across the start of a document. documents([0, 2], 4):
 

@@ -42,7 +42,7 @@ from megatron.records.example import SequencePair  # noqa: E402
 from megatron.records.special_tokens import SpecialTokens  # noqa: E402
 from megatron.records.window import Window  # noqa: E402
 
-VOCABULARY, LENGTH, GLOBAL_BATCH = 100, 32, 8
+VOCABULARY, LENGTH, DECODER_LENGTH, GLOBAL_BATCH = 100, 32, 12, 8
 TINY = {"num_layers": 4, "hidden_size": 32, "num_attention_heads": 4, "make_vocab_size_divisible_by": 64}
 
 
@@ -71,7 +71,9 @@ def rows_of(step: int, case: Case) -> list[Any]:
     """The global batch of a step, the same whatever the layout."""
     architecture = ARCHITECTURES[case.architecture]()
     rng = np.random.default_rng(step)
-    rules = RowRules(seq_length=LENGTH, end_token=0, reset_attention_mask=case.reset_documents)
+    rules = RowRules(
+        seq_length=LENGTH, decoder_seq_length=DECODER_LENGTH, end_token=0, reset_attention_mask=case.reset_documents
+    )
     if case.objective:
         special = SpecialTokens(end=0, sentinels=tuple(range(VOCABULARY - 1, VOCABULARY - 21, -1)))
         objective = OBJECTIVES[case.objective].build(ObjectiveOptions(), special, architecture.room(rules))
@@ -99,7 +101,12 @@ def run(case: Case, grid: grids.Grid, layout: LayoutOptions) -> dict[str, Any]:
     architecture = ARCHITECTURES[case.architecture]()
     model = ModelOptions(**{**TINY, **case.model})
     recipe = ModelRecipe(
-        architecture=architecture, model=model, vocabulary_size=VOCABULARY, max_positions=LENGTH, seed=case.seed
+        architecture=architecture,
+        model=model,
+        vocabulary_size=VOCABULARY,
+        max_positions=LENGTH,
+        seed=case.seed,
+        lengths=(LENGTH, DECODER_LENGTH),
     )
     options = OptimizerOptions(**{"lr": 5e-4, **case.optimizer})
     _, attend = choose_backend(case.backend)

@@ -87,8 +87,9 @@ def bound_faults(field: dataclasses.Field[Any], value: Any) -> Iterator[str]:
         return
     flag, bounds = flag_of(field.name), field.metadata
     choices = bounds["choices"]
-    if choices and value not in choices:
-        yield f"{flag} {value} is not known;{nearest(str(value), choices)} Known: {', '.join(choices)}."
+    for item in value if isinstance(value, list) else [value]:
+        if choices and item not in choices:
+            yield f"{flag} {item} is not known;{nearest(str(item), choices)} Known: {', '.join(choices)}."
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     if not abs(value) < float("inf"):  # NaN and infinity fail every comparison on purpose

@@ -111,9 +111,8 @@ def metavar_of(field: dataclasses.Field[Any], wanted: FieldType) -> str:
     """How --help shows the value of a flag: its choices, its own word, or its type; nothing for a switch."""
     if wanted.scalar is bool:
         return ""
-    if field.metadata["choices"]:
-        return "{" + ",".join(field.metadata["choices"]) + "}"
-    word = field.metadata["metavar"] or METAVARS[wanted.scalar]
+    choices = field.metadata["choices"]
+    word = "{" + ",".join(choices) + "}" if choices else field.metadata["metavar"] or METAVARS[wanted.scalar]
     return f"{word} [{word} ...]" if wanted.is_list else word
 
 

@@ -83,7 +83,7 @@ def _value(field: dataclasses.Field[object], wanted: FieldType) -> str:
     if wanted.scalar is bool:
         return "switch"
     if field.metadata["choices"]:
-        return ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
+        return ", ".join(f"`{choice}`" for choice in field.metadata["choices"]) + (" ..." if wanted.is_list else "")
     bounds = [
         f"{word} {field.metadata[bound]:g}"
         for bound, word in (("minimum", ">="), ("above", ">"), ("maximum", "<="))

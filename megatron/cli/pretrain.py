@@ -44,7 +44,8 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
     from megatron.cli.resume import check_origin, find_origin
     from megatron.tokenization.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model)
+    data = config.data
+    tokenizer = load_tokenizer(data.tokenizer_type, data.tokenizer_model, data.add_special_tokens)
     origin = find_origin(config)
     if origin is not None:
         check_origin(origin, config, tokenizer)

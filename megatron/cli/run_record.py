@@ -30,6 +30,7 @@ def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Any]:
         "model": str(Path(tokenizer.source).resolve()),
         "fingerprint": tokenizer.fingerprint,
         "vocabulary_size": tokenizer.vocabulary_size,
+        "added": list(tokenizer.added),
     }
 
 
@@ -76,7 +77,13 @@ def _version_of(package: str) -> str | None:
 def require_same_model(contents: Contents, config: RunConfig, tokenizer: Tokenizer, where: Path) -> None:
     """Refuse weights of another model or vocabulary, with every difference, before anything is allocated."""
     faults = [*_differences("model", contents, config, FREE_MODEL_SETTINGS, where)]
-    if contents.tokenizer["vocabulary_size"] != tokenizer.vocabulary_size:
+    if contents.tokenizer.get("added", []) != list(tokenizer.added):
+        there, here = contents.run["data"].get("add_special_tokens"), config.data.add_special_tokens
+        faults.append(
+            f"--add-special-tokens is {' '.join(here) or 'left out'} here and {' '.join(there or []) or 'left out'} in "
+            f"{where}; do as there, or choose another folder."
+        )
+    elif contents.tokenizer["vocabulary_size"] != tokenizer.vocabulary_size:
         faults.append(
             f"{where} has a vocabulary of {contents.tokenizer['vocabulary_size']}, --tokenizer-model "
             f"{tokenizer.source} one of {tokenizer.vocabulary_size}; pass the run's own tokenizer."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from megatron.basics.option import Options, option
+from megatron.tokenization.options import ADDED_TOKENS
 
 TOKENIZER_TYPES = ("SentencePieceTokenizer", "HuggingFaceTokenizer")
 
@@ -34,6 +35,12 @@ class DataOptions(Options):
     )
     tokenizer_type: str = option("SentencePieceTokenizer", "Kind of tokenizer.", choices=TOKENIZER_TYPES)
     tokenizer_model: str | None = option(None, "SentencePiece .model file, or folder of a Hugging Face tokenizer.")
+    add_special_tokens: list[str] = option(
+        [],
+        "Special tokens that get ids behind the tokenizer model's own where it lacks them: 100 sentinels for span "
+        "corruption, mode_tokens for UL2, fim_tokens for fill-in-the-middle. Token files stay as they are.",
+        choices=ADDED_TOKENS,
+    )
     reset_attention_mask: bool = option(False, "Documents in a row do not see each other.")
     reset_position_ids: bool = option(False, "Positions start again at each document.")
     eod_mask_loss: bool = option(False, "No loss on the token that follows an end of document.")

@@ -12,8 +12,8 @@ from megatron.basics.errors import UserError
 class SpecialTokens:
     """Ids of the tokens that are no text; None where a vocabulary has no such token.
 
-    sentinels[k] marks the k-th gap of span corruption. In T5's order and ours sentinels[0] is the highest id of the
-    vocabulary, sentinels[1] the one below it, and so on (Raffel et al. 2020, section 3.1.4; t5/data/preprocessors.py).
+    sentinels[k] marks the k-th gap of span corruption. In T5's order and ours their ids descend: sentinels[0] is the
+    highest, in T5 of the whole vocabulary, and so on (Raffel et al. 2020, section 3.1.4; t5/data/preprocessors.py).
     mode_tokens: those of regular, sequential and extreme denoising, in this order (Tay et al. 2022, section 3.1.3).
     fim_tokens: those before prefix, middle and suffix, in this order (Bavarian et al. 2022, section 3).
     """

@@ -17,8 +17,11 @@ from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.byte_level import text_of_byte_level
 from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
+    FIM_SPELLINGS,
     MASK_NAMES,
+    MODE_NAMES,
     SEPARATOR_NAMES,
+    find_all,
     find_first,
     find_sentinels,
 )
@@ -107,6 +110,8 @@ class HuggingFaceTokenizer(Tokenizer):
             classification=named("cls_token", CLASSIFICATION_NAMES),
             separator=separator,
             sentinels=find_sentinels(id_of),
+            mode_tokens=find_all(id_of, MODE_NAMES),
+            fim_tokens=find_all(id_of, *FIM_SPELLINGS),
         )
 
 

@@ -14,8 +14,11 @@ from megatron.basics.errors import UserError
 from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
+    FIM_SPELLINGS,
     MASK_NAMES,
+    MODE_NAMES,
     SEPARATOR_NAMES,
+    find_all,
     find_first,
     find_sentinels,
 )
@@ -88,6 +91,8 @@ class SentencePieceTokenizer(Tokenizer):
             classification=find_first(self._id_of, CLASSIFICATION_NAMES),
             separator=find_first(self._id_of, SEPARATOR_NAMES),
             sentinels=find_sentinels(self._id_of),
+            mode_tokens=find_all(self._id_of, MODE_NAMES),
+            fim_tokens=find_all(self._id_of, *FIM_SPELLINGS),
         )
 
     def _id_of(self, name: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 PAD = "<pad>"
 END = "</s>"
@@ -16,11 +16,31 @@ NUM_SENTINELS = 100
 MASK_NAMES = (MASK, "[MASK]")
 CLASSIFICATION_NAMES = (CLASSIFICATION, "[CLS]")
 SEPARATOR_NAMES = (SEPARATOR, "[SEP]")
+MODE_NAMES = ("[R]", "[S]", "[X]")  # Tay et al. 2022, section 3.1.3
+FIM_NAMES = ("<fim_prefix>", "<fim_middle>", "<fim_suffix>")  # as in StarCoder
+FIM_SPELLINGS = (
+    FIM_NAMES,
+    ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"),  # Qwen2.5-Coder, CodeGemma
+    ("<fim-prefix>", "<fim-middle>", "<fim-suffix>"),  # SantaCoder
+)
 
 
 def sentinel_name(number: int) -> str:
     """Name of the sentinel that marks the gap `number`, counted from 0, as in T5's vocabulary."""
     return f"<extra_id_{number}>"
+
+
+# Special tokens that a vocabulary may be given: by their field of SpecialTokens, names in the order of that field.
+NAMES_TO_ADD: dict[str, tuple[str, ...]] = {
+    "sentinels": tuple(sentinel_name(number) for number in range(NUM_SENTINELS)),
+    "mode_tokens": MODE_NAMES,
+    "fim_tokens": FIM_NAMES,
+}
+
+
+def in_order_of_ids(kind: str, names: Sequence[str]) -> list[str]:
+    """Names of one kind as they follow one another in a vocabulary: sentinels descend as in T5's, others ascend."""
+    return list(reversed(names)) if kind == "sentinels" else list(names)
 
 
 def find_sentinels(id_of: Callable[[str], int | None]) -> tuple[int, ...]:
@@ -32,3 +52,12 @@ def find_sentinels(id_of: Callable[[str], int | None]) -> tuple[int, ...]:
 def find_first(id_of: Callable[[str], int | None], names: tuple[str, ...]) -> int | None:
     """Id of the first name that the vocabulary has."""
     return next((token for name in names if (token := id_of(name)) is not None), None)
+
+
+def find_all(id_of: Callable[[str], int | None], *spellings: tuple[str, ...]) -> tuple[int, ...]:
+    """Ids of the names in the first spelling that the vocabulary has whole; empty where it has none."""
+    for names in spellings:
+        ids = [token for name in names if (token := id_of(name)) is not None]
+        if len(ids) == len(names):
+            return tuple(ids)
+    return ()

@@ -34,7 +34,8 @@ class Tokenizer(ABC):
     Special tokens enter by their ids alone, and `decode` leaves them out.
 
     source: path of the model. fingerprint: SHA-256 of what decides the ids, 64 hex digits; two tokenizers with the same
-    fingerprint make the same token files. vocabulary_size: one more than the largest id, without padding.
+    fingerprint make the same token files. vocabulary_size: one more than the largest id, without padding. added: names
+    of special tokens that the model does not have and that got the last ids of the vocabulary, in the order of ids.
     """
 
     tokenizer_type: str
@@ -43,6 +44,7 @@ class Tokenizer(ABC):
     vocabulary_size: int
     special: SpecialTokens
     guarded: bool  # the library itself may find special tokens in text
+    added: tuple[str, ...] = ()
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -151,8 +153,10 @@ def cut_before_spaces(text: str, length: int) -> Iterator[str]:
     yield text[start:]
 
 
-def load_tokenizer(tokenizer_type: str, tokenizer_model: str | None) -> Tokenizer:
-    """The tokenizer of --tokenizer-type and --tokenizer-model.
+def load_tokenizer(
+    tokenizer_type: str, tokenizer_model: str | None, add_special_tokens: Sequence[str] = ()
+) -> Tokenizer:
+    """The tokenizer of --tokenizer-type, --tokenizer-model and --add-special-tokens.
 
     Raises UserError, naming the flag, when the kind is unknown or the model is missing, unreadable or of another kind.
     Nothing is fetched: a Hugging Face tokenizer is a folder on this machine.
@@ -160,4 +164,9 @@ def load_tokenizer(tokenizer_type: str, tokenizer_model: str | None) -> Tokenize
     tokenizer_class = TOKENIZERS[tokenizer_type]
     if tokenizer_model is None:
         raise UserError(f"--tokenizer-model is missing; give the model file or folder of the {tokenizer_type}.")
-    return tokenizer_class(tokenizer_model)
+    tokenizer: Tokenizer = tokenizer_class(tokenizer_model)
+    if not add_special_tokens:
+        return tokenizer
+    from megatron.tokenization.extended_tokenizer import ExtendedTokenizer  # which is a Tokenizer itself
+
+    return ExtendedTokenizer(tokenizer, add_special_tokens)

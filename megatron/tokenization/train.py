@@ -1,7 +1,8 @@
 """Training a SentencePiece vocabulary with the special tokens that every objective here needs.
 
-Order of the ids: pad 0, end 1, unknown 2 (T5's), mask 3, classification 4, separator 5, 256 bytes, pieces, and last 100
-sentinels from <extra_id_99> up to <extra_id_0>, the highest id of all.
+Order of the ids: pad 0, end 1, unknown 2 (T5's), mask 3, classification 4, separator 5, 256 bytes, pieces, then
+fill-in-the-middle and mode tokens where they are asked for, and last 100 sentinels from <extra_id_99> up to
+<extra_id_0>, the highest id of all.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from megatron.tokenization.special_tokens import (
     CLASSIFICATION,
     END,
     MASK,
-    NUM_SENTINELS,
+    NAMES_TO_ADD,
     PAD,
     SEPARATOR,
     UNKNOWN,
-    sentinel_name,
+    in_order_of_ids,
 )
 from megatron.tokenization.tokenizer import cut_before_spaces
 
@@ -44,12 +45,13 @@ def train_tokenizer(texts: Iterable[str], options: TrainTokenizerOptions) -> byt
     """
     model = io.BytesIO()
     lines = _Lines(texts)
+    behind = _names_behind_the_pieces(options)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type=options.model_type,
-            vocab_size=options.vocab_size - NUM_SENTINELS,
+            vocab_size=options.vocab_size - len(behind),
             character_coverage=options.character_coverage,
             normalization_rule_name=options.normalization,
             split_digits=options.split_digits,
@@ -74,8 +76,8 @@ def train_tokenizer(texts: Iterable[str], options: TrainTokenizerOptions) -> byt
     except RuntimeError as error:
         if lines.error is not None:
             raise lines.error from None
-        raise UserError(_explain(str(error), options.vocab_size)) from error
-    return with_sentinels(model.getvalue(), options.vocab_size)
+        raise UserError(_explain(str(error), options.vocab_size, len(behind))) from error
+    return with_control_pieces(model.getvalue(), behind, options.vocab_size)
 
 
 def train_to_files(texts: Iterable[str], options: TrainTokenizerOptions) -> None:
@@ -95,14 +97,19 @@ def train_to_files(texts: Iterable[str], options: TrainTokenizerOptions) -> None
             vocabulary_file.write(f"{processor.id_to_piece(token)}\t{processor.get_score(token):g}\n")
 
 
-def with_sentinels(model: bytes, vocabulary_size: int) -> bytes:
-    """A model with the sentinels behind its pieces; the trainer itself puts all special tokens first.
+def with_control_pieces(model: bytes, names: Iterable[str], vocabulary_size: int) -> bytes:
+    """A model with control symbols behind its pieces; the trainer itself puts all special tokens first.
 
     A serialized protobuf message grows by appending: repeated fields (the pieces) go on, single ones are replaced.
     """
-    pieces = b"".join(_piece(sentinel_name(number)) for number in reversed(range(NUM_SENTINELS)))
     trainer_spec = b"\x20" + _varint(vocabulary_size)  # field 4: vocab_size
-    return model + pieces + b"\x12" + _varint(len(trainer_spec)) + trainer_spec
+    return model + b"".join(map(_piece, names)) + b"\x12" + _varint(len(trainer_spec)) + trainer_spec
+
+
+def _names_behind_the_pieces(options: TrainTokenizerOptions) -> list[str]:
+    """In the order of their ids, sentinels last."""
+    kinds = [kind for kind in reversed(NAMES_TO_ADD) if kind == "sentinels" or kind in options.special_tokens]
+    return [name for kind in kinds for name in in_order_of_ids(kind, NAMES_TO_ADD[kind])]
 
 
 class _Lines:
@@ -126,13 +133,13 @@ class _Lines:
             raise
 
 
-def _explain(message: str, vocab_size: int) -> str:
+def _explain(message: str, vocab_size: int, num_behind: int) -> str:
     """The trainer's message as a sentence about our flags."""
     if match := re.search(r"too high .*<= (\d+)", message):
-        largest = int(match[1]) + NUM_SENTINELS
+        largest = int(match[1]) + num_behind
         return f"--vocab-size {vocab_size} is too large for this text; use {largest} or less, or give more text."
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        smallest = int(match[1]) + NUM_SENTINELS
+        smallest = int(match[1]) + num_behind
         return (
             f"--vocab-size {vocab_size} is too small for the characters of this text; use {smallest} or more, or a "
             "lower --character-coverage."

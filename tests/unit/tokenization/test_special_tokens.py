@@ -4,12 +4,24 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.records.special_tokens import SpecialTokens
-from megatron.tokenization.special_tokens import find_sentinels
+from megatron.tokenization.special_tokens import FIM_SPELLINGS, MODE_NAMES, find_all, find_sentinels
 
 
 def test_sentinels_end_at_the_first_gap() -> None:
     vocabulary = {"<extra_id_0>": 9, "<extra_id_1>": 8, "<extra_id_3>": 6}
     assert find_sentinels(vocabulary.get) == (9, 8)
+
+
+@pytest.mark.parametrize("spelling", ["<fim_{}>", "<|fim_{}|>", "<fim-{}>"])
+def test_fim_tokens_are_found_as_code_models_spell_them(spelling: str) -> None:
+    """StarCoder, Qwen2.5-Coder and SantaCoder; ids in the order of a vocabulary that has the suffix first."""
+    vocabulary = {spelling.format(part): token for token, part in enumerate(["suffix", "middle", "prefix"], start=40)}
+    assert find_all(vocabulary.get, *FIM_SPELLINGS) == (42, 41, 40)
+
+
+def test_names_count_only_together() -> None:
+    """`[X]` alone is a piece of text, as in a list of things done."""
+    assert find_all({"[X]": 7, "[S]": 8}.get, MODE_NAMES) == ()
 
 
 def test_id_outside_of_the_vocabulary_is_refused() -> None:

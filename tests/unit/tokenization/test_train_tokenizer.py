@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from megatron.basics.errors import UserError
 from megatron.tokenization.options import TrainTokenizerOptions
 from megatron.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
-from megatron.tokenization.train import train_to_files, train_tokenizer, with_sentinels
+from megatron.tokenization.train import train_to_files, train_tokenizer, with_control_pieces
 
 TEXTS = list(topics.values())[:40]
 
@@ -47,7 +47,9 @@ def test_appended_sentinels_leave_encoding_as_the_library_trained_it(tmp_path: P
     )
     plain = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "plain.model"))
     extended = sentencepiece.SentencePieceProcessor(
-        model_proto=with_sentinels((tmp_path / "plain.model").read_bytes(), 800)
+        model_proto=with_control_pieces(
+            (tmp_path / "plain.model").read_bytes(), [f"<extra_id_{number}>" for number in range(99, -1, -1)], 800
+        )
     )
     assert extended.get_piece_size() == 800
     assert [extended.encode(text) for text in TEXTS] == [plain.encode(text) for text in TEXTS]
@@ -75,6 +77,15 @@ def test_too_large_vocabulary_names_the_largest_that_works(tmp_path: Path) -> No
     largest = int(str(caught.value).split(" use ")[1].split()[0])
     train_to_files(TEXTS, options(tmp_path / "v", vocab_size=largest, model_type="bpe"))
     assert SentencePieceTokenizer(str(tmp_path / "v.model")).vocabulary_size == largest
+
+
+def test_special_tokens_count_towards_the_size(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"--vocab-size 363 is too small with --special-tokens fim_tokens; use 366 or m"
+    ):
+        options(tmp_path / "v", vocab_size=363, special_tokens=["fim_tokens"])
+    with pytest.raises(UserError, match=r"--special-tokens mode_token is not known; did you mean mode_tokens\?"):
+        options(tmp_path / "v", special_tokens=["mode_token"])
 
 
 def test_too_small_vocabulary_names_the_smallest_that_works(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ class ExtendedTokenizer(Tokenizer):
             missing = NAMES_TO_ADD[kind][len(there) :]
             in_order = in_order_of_ids(kind, missing)
             id_of = {name: base.vocabulary_size + len(added) + rank for rank, name in enumerate(in_order)}
-            self.special = replace(self.special, **{kind: (*there, *(id_of[name] for name in missing))})
+            whole: dict[str, Any] = {kind: (*there, *(id_of[name] for name in missing))}
+            self.special = replace(self.special, **whole)
             added += in_order
         self.added = tuple(added)
         self.vocabulary_size = base.vocabulary_size + len(added)

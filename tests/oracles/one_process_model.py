@@ -12,6 +12,7 @@ import torch.distributed as dist  # noqa: E402
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: E402
 
 from megatron.architectures.causal_decoder import CausalDecoder  # noqa: E402
+from megatron.architectures.registry import ARCHITECTURES  # noqa: E402
 from megatron.architectures.row_rules import RowRules  # noqa: E402
 from megatron.attention.registry import choose_backend  # noqa: E402
 from megatron.layout import grid as grids  # noqa: E402
@@ -34,13 +35,16 @@ def one_process_grid():
     return grid
 
 
-def recipe_of(model, *, max_positions, seed=1, vocabulary_size=VOCABULARY):
+def recipe_of(
+    model, *, max_positions, seed=1, vocabulary_size=VOCABULARY, architecture="causal_decoder", lengths=(1, 1)
+):
     return ModelRecipe(
-        architecture=CausalDecoder(),
+        architecture=ARCHITECTURES[architecture](),
         model=ModelOptions(**model),
         vocabulary_size=vocabulary_size,
         max_positions=max_positions,
         seed=seed,
+        lengths=lengths,
     )
 
 

@@ -62,7 +62,7 @@ class EncoderDecoder(LanguageModule):
         self.input_tensor: Tensor | None = None
         if self.pre_process:
             self.embedding = self._embedding(padded_vocabulary_size, max_positions)
-        self.distance_bias = self._bias_tables()
+        self._add_bias_tables()
         self.stack = TransformerBlock(
             config,
             encoder_decoder_block_spec(options, attend, stage),
@@ -100,12 +100,13 @@ class EncoderDecoder(LanguageModule):
             embedding.position_embeddings.weight.is_embedding_or_output_parameter = True
         return embedding
 
-    def _bias_tables(self) -> nn.ModuleDict:
+    def _add_bias_tables(self) -> None:
         """Copies of the bias tables of the stacks that have layers here; `pipeline_copies` names them on all stages."""
-        tables = nn.ModuleDict()
+        self.encoder_bias: DistanceBias | None = None
+        self.decoder_bias: DistanceBias | None = None
         self.pipeline_copies: dict[str, tuple[tuple[int, int], nn.Parameter | None]] = {}
         if self.options.position_embedding_type != "relative":
-            return tables
+            return
         heads = self.options.num_attention_heads // self.config.tensor_model_parallel_size
         shape = (heads, self.options.relative_attention_num_buckets)
         end_of_encoder = self.options.encoder_layers
@@ -115,10 +116,10 @@ class EncoderDecoder(LanguageModule):
         for name in STACKS:
             self.pipeline_copies[name] = (shape, None)
             if has_layers[name]:
-                tables[name] = table = DistanceBias(self.config, *shape)
+                table = DistanceBias(self.config, *shape)
                 mark_copy(table.weight, is_original=is_first[name])
+                setattr(self, f"{name}_bias", table)
                 self.pipeline_copies[name] = (shape, table.weight)
-        return tables
 
     def set_input_tensor(self, input_tensor: Tensor | list[Tensor]) -> None:
         """Take the streams of the previous stage; called by megatron-core's schedules."""
@@ -192,10 +193,10 @@ class EncoderDecoder(LanguageModule):
                 slopes = alibi_slopes(self.config.num_attention_heads).to(device)
                 local = slopes.chunk(self.tp_group.size())[self.tp_group.rank()]
                 parts.append(-local[:, None] * distances(length, length, device).abs().to(torch.float32))
-            elif name in self.distance_bias:
-                parts.append(
-                    self.distance_bias[name](buckets_of(self.options, name == "encoder", length, length, device))
-                )
+                continue
+            table: DistanceBias | None = getattr(self, f"{name}_bias")
+            if table is not None:
+                parts.append(table(buckets_of(self.options, name == "encoder", length, length, device)))
             else:
                 heads = self.pipeline_copies[name][0][0]
                 parts.append(torch.zeros(heads, 2 * length - 1, device=device))
@@ -218,6 +219,6 @@ class EncoderDecoder(LanguageModule):
             value.key = prefix + self.global_name(value.key.removeprefix(prefix))
         for name, (_, weight) in self.pipeline_copies.items():
             if weight is not None and not is_original(weight):
-                shard = state[f"{prefix}distance_bias.{name}.weight"]
+                shard = state[f"{prefix}{name}_bias.weight"]
                 shard.replica_id = (1, *shard.replica_id[1:])
         return state

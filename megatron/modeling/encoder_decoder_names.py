@@ -19,5 +19,5 @@ def parameter_name(name: str, encoder_layers: int) -> str:
         return f"decoder.layers.{number - encoder_layers}.{rest}"
     if name.startswith("final_layernorm."):
         return f"decoder.{name}"
-    table = re.match(r"^distance_bias\.(encoder|decoder)\.(.*)$", name)
+    table = re.match(r"^(encoder|decoder)_bias\.(.*)$", name)
     return f"{table[1]}.relative_bias.{table[2]}" if table else name

@@ -44,6 +44,56 @@ def test_all_pairs_of_layouts_hold_the_same_bits(tmp_path):
             assert results[f"{source}->{target}"]["checkpoint"] == expected, (source, target)
 
 
+ENCODER_DECODER = {
+    "architecture": "encoder_decoder",
+    "objective": "span_corruption",
+    "backend": "fused_softmax",
+    "model": {**MODEL, "encoder_num_layers": 3, "decoder_num_layers": 3, "num_query_groups": 2},
+}
+
+
+def test_an_encoder_decoder_goes_round_the_layouts(tmp_path):
+    """Its bias tables have copies on all stages of a stack, and stages hold different numbers of layers."""
+    names = ["dp4", "tp2-pp2", "pp2-vpp2", "tp2", "dp4"]
+    cases, load = [], None
+    for number, name in enumerate(names):
+        save = str(tmp_path / str(number))
+        step = {"steps": 2} if load is None else {"steps": 0, "first_step": 2, "seed": 99, "load": load}
+        cases.append({"name": str(number), "layout": LAYOUTS[name], "save": save, **step, **ENCODER_DECODER})
+        load = save
+    results = run_cases(tmp_path, cases)
+    expected = results["0"]["checkpoint"]
+    for stack in ("encoder", "decoder"):
+        assert f"optimizer.state.exp_avg_sq.{stack}.relative_bias.weight" in expected
+        assert f"{stack}.layers.2.self_attention.linear_qkv.weight" in expected
+        assert f"{stack}.final_layernorm.weight" in expected
+    assert not any("stack" in key for key in expected)
+    for number in range(1, len(names)):
+        assert results[str(number)]["checkpoint"] == expected, names[number]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tensor_model_parallel_size": 2, "sequence_parallel": True},
+        {"pipeline_model_parallel_size": 2, "num_virtual_stages_per_pipeline_rank": 2},
+    ],
+    ids=["tp2-sp", "pp2-vpp2"],
+)
+def test_an_encoder_decoder_resumes_bit_for_bit(tmp_path, layout):
+    model = {**ENCODER_DECODER["model"], "hidden_dropout": 0.2, "attention_dropout": 0.1}
+    common = {**ENCODER_DECODER, "model": model, "layout": layout}
+    whole, part, rest = (str(tmp_path / name) for name in ("whole", "part", "rest"))
+    cases = [
+        {"name": "whole", "steps": 4, "save": whole, **common},
+        {"name": "first", "steps": 2, "save": part, **common},
+        {"name": "second", "first_step": 2, "steps": 2, "load": part, "save": rest, "seed": 7, **common},
+    ]
+    results = run_cases(tmp_path, cases)
+    assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
+    assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
     """With dropout on, and for float16 through a few overflows: the loss scale and its counters resume as well."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from megatron.layout.grid import Grid
     from megatron.tokenization.tokenizer import Tokenizer
 
-DESCRIPTION = "Write on from prompts with a trained causal decoder; alone or under torchrun, on any layout."
+DESCRIPTION = "Write on from prompts with a trained model; alone or under torchrun, on any layout."
 SECTIONS: dict[str, type[Options]] = {"trained_model": TrainedModelOptions, "generation": GenerationOptions}
 SEPARATOR = "-" * 8
 
@@ -105,10 +105,12 @@ def _generate(
 ) -> list[str]:
     """Each prompt with what the model adds to it. A collective."""
     from megatron.basics.progress import progress
+    from megatron.cli.wire import prompt_rows_of
     from megatron.evaluation.generate import check_lengths, generate
 
+    prompt_rows = prompt_rows_of(config, tokenizer)
     prompts = [tokenizer.encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
-    check_lengths(prompts, options, config.data.seq_length)
+    check_lengths(prompts, options, prompt_rows)
     chunks = _load_model(trained, config, tokenizer, device, grid)
     total = -(-len(prompts) // grid.data_size) * options.max_new_tokens
     with progress("generate", total, "token") if grid.is_main else nullcontext() as bar:
@@ -118,9 +120,8 @@ def _generate(
             device,
             prompts,
             options,
-            seq_length=config.data.seq_length,
+            prompt_rows,
             vocabulary_size=tokenizer.vocabulary_size,
-            end_of_document=tokenizer.eod_id,
             advance=bar.advance if bar else lambda _: None,
         )
     return [tokenizer.decode([*old, *new]) for old, new in zip(prompts, new_tokens, strict=True)]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from megatron.architectures.protocol import Architecture
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
 from megatron.attention.registry import AttentionBackend, choose_backend
+from megatron.basics.draws import Draws
 from megatron.cli.run_config import RunConfig
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.loader import Loader
 from megatron.data.sources import WindowRules, build_sources
 from megatron.device.device import Device
+from megatron.evaluation.prompt_rows import PromptRows
 from megatron.layout.grid import Grid
 from megatron.loop.setup import ModelRecipe
 from megatron.objectives.protocol import Objective
 from megatron.objectives.registry import OBJECTIVES
+from megatron.records.example import RunningText
+from megatron.records.window import Window
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -58,6 +65,29 @@ def row_rules(config: RunConfig, tokenizer: Tokenizer) -> RowRules:
     )
 
 
+def build_objective(config: RunConfig, architecture: Architecture, tokenizer: Tokenizer) -> Objective:
+    """The objective for the rows of a run. Raises UserError when rows or vocabulary do not do."""
+    objective: Objective = OBJECTIVES[config.objective].build(
+        config.objective_options, tokenizer.special, architecture.room(row_rules(config, tokenizer))
+    )
+    return objective
+
+
+def prompt_rows_of(config: RunConfig, tokenizer: Tokenizer) -> PromptRows:
+    """How a trained model is given prompts: as it was given inputs, which the example of any window shows."""
+    architecture: Architecture = ARCHITECTURES[config.architecture]()
+    objective = build_objective(config, architecture, tokenizer)
+    nothing = np.zeros(0, np.int32)
+    window = Window(np.full(objective.window_length, tokenizer.eod_id, np.int32), document_starts=nothing)
+    example = objective(window, Draws(0))[0]
+    return PromptRows(
+        architecture=architecture,
+        rules=replace(row_rules(config, tokenizer), eod_mask_loss=False),
+        reads_running_text=isinstance(example, RunningText),
+        ends_inputs=example.is_complete,
+    )
+
+
 def build_loaders(
     config: RunConfig,
     architecture: Architecture,
@@ -67,9 +97,7 @@ def build_loaders(
 ) -> dict[str, Loader]:
     """{"train": ..., "valid": ...}: loaders of this rank's micro-batches, for the splits that have text."""
     rules = row_rules(config, tokenizer)
-    objective: Objective = OBJECTIVES[config.objective].build(
-        config.objective_options, tokenizer.special, architecture.room(rules)
-    )
+    objective = build_objective(config, architecture, tokenizer)
     sources = build_sources(
         config.data,
         WindowRules(window_length=objective.window_length, stride=objective.stride, seed=config.batch.seed),

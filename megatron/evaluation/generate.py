@@ -1,7 +1,7 @@
-"""Text from a causal decoder, token by token, on any layout.
+"""Text from a trained model, token by token, on any layout.
 
 There is no cache of keys and values: each new token recomputes its whole row, which is kept at the full length so that
-every step has the same shapes. What stands behind the last token is hidden from it by the causal visibility.
+every step has the same shapes. What stands behind the last token is hidden from it, as during training.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from torch import Tensor, nn
 
 from megatron.basics.errors import RunFault, UserError
 from megatron.basics.seeds import seed_for
+from megatron.data.collate import collate
 from megatron.device.device import Device
 from megatron.evaluation.options import GenerationOptions
+from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
-from megatron.records import visibility
-from megatron.records.batch import Batch, Visibility
+from megatron.records.batch import Batch
 
 
-def check_lengths(prompts: Sequence[Sequence[int]], options: GenerationOptions, seq_length: int) -> None:
-    """Raise UserError for prompts that leave no room for the new tokens in a row of `seq_length`."""
-    if options.max_new_tokens >= seq_length:
+def check_lengths(prompts: Sequence[Sequence[int]], options: GenerationOptions, prompt_rows: PromptRows) -> None:
+    """Raise UserError for prompts that leave no room for the new tokens in a row."""
+    longest = prompt_rows.longest_prompt(options.max_new_tokens)
+    if longest < 1:
         raise UserError(
-            f"--max-new-tokens {options.max_new_tokens} does not fit the model's rows of {seq_length} tokens; use "
-            f"{max(seq_length // 2, 1)} or less."
+            f"--max-new-tokens {options.max_new_tokens} does not fit the model's rows; use "
+            f"{prompt_rows.room_for_new(1)} or less."
         )
-    room = seq_length - options.max_new_tokens
     faults = [
         f"--prompt number {number} has {len(prompt)} tokens, which with --max-new-tokens {options.max_new_tokens} do "
-        f"not fit the model's rows of {seq_length}; shorten it to {room} tokens."
+        f"not fit the model's rows; shorten it to {longest} tokens."
         for number, prompt in enumerate(prompts, start=1)
-        if len(prompt) > room
+        if len(prompt) > longest
     ]
     if faults:
         raise UserError(*faults)
@@ -48,27 +49,26 @@ def generate(
     device: Device,
     prompts: Sequence[Sequence[int]],
     options: GenerationOptions,
+    prompt_rows: PromptRows,
     *,
-    seq_length: int,
     vocabulary_size: int,
-    end_of_document: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
-    """The new tokens of each prompt; the last one is `end_of_document` where the model ended the text itself.
+    """The new tokens of each prompt; the last one is the end token where the model ended the text itself.
 
     chunks: the model of this rank, without gradient buffers. Every prompt has at least one token and draws from its own
     generator, a function of (seed, its number): neither layout nor batch changes what is drawn. Data-parallel ranks
     share the prompts; every rank gets all results. advance(n): n more tokens of this rank's prompts are there. A
     collective. Raises RunFault for logits that are not finite.
     """
-    check_lengths(prompts, options, seq_length)
+    check_lengths(prompts, options, prompt_rows)
     for chunk in chunks:
         chunk.eval()
     size = options.micro_batch_size
     results: dict[int, list[int]] = {}
     for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
         numbers = range(first, min(first + size, len(prompts)))
-        rows = _Rows([prompts[number] for number in numbers], seq_length, end_of_document, device)
+        rows = _Rows([prompts[number] for number in numbers], prompt_rows, device)
         generators = [torch.Generator().manual_seed(seed_for(options.seed, "generate", number)) for number in numbers]
         for _ in range(options.max_new_tokens):
             logits = read_outputs(chunks, [rows.batch], partial(_next_logits, rows, grid))
@@ -84,39 +84,36 @@ def generate(
 
 
 class _Rows:
-    """Prompts that grow, as one batch whose token tensor is written in place."""
+    """Prompts that grow, as one batch whose token tensor is written in place.
 
-    def __init__(self, prompts: Sequence[Sequence[int]], seq_length: int, end_of_document: int, device: Device) -> None:
-        self.end_of_document = end_of_document
+    positions: int64 [b], where each row predicts its next token.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], prompt_rows: PromptRows, device: Device) -> None:
+        rows, positions = zip(*map(prompt_rows.arrange, prompts), strict=True)
+        self.end_token = prompt_rows.rules.end_token
         self.new_tokens: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
-        self.lengths = torch.tensor([len(prompt) for prompt in prompts])
-        tokens = torch.full((len(prompts), seq_length), end_of_document)
-        for row, prompt in zip(tokens, prompts, strict=True):
-            row[: len(prompt)] = torch.tensor(prompt)
-        intervals = torch.from_numpy(visibility.causal(seq_length)).repeat(len(prompts), 1, 1)
-        self.batch = Batch(
-            tokens=device.put(tokens),
-            labels=device.put(tokens),
-            loss_mask=device.put(torch.zeros(tokens.shape)),
-            position_ids=device.put(torch.arange(seq_length).repeat(len(prompts), 1)),
-            visibility=Visibility(device.put(intervals), seq_length, is_causal=True),
-        )
+        self.positions = torch.tensor(positions)
+        self.batch = collate(rows).map(device.put)
 
     def append(self, chosen: Sequence[int]) -> None:
         """Add one token to every row that has not ended."""
         for number, token in enumerate(chosen):
-            if not self.ended[number]:
-                self.batch.tokens[number, self.lengths[number]] = token
-                self.lengths[number] += 1
-                self.new_tokens[number].append(token)
-                self.ended[number] = token == self.end_of_document
+            if self.ended[number]:
+                continue
+            self.new_tokens[number].append(token)
+            self.ended[number] = token == self.end_token
+            behind = int(self.positions[number]) + 1
+            if behind < self.batch.tokens.shape[1]:  # else the row is full, and the token was a label alone
+                self.batch.tokens[number, behind] = token
+                self.positions[number] = behind
 
 
 def _next_logits(rows: _Rows, grid: Grid, _: Batch, outputs: Tensor) -> Tensor:
     """Logits of each row's next token, float32 [b, padded vocabulary] on the host, equal on all tensor ranks."""
     number = torch.arange(outputs.shape[1], device=outputs.device)
-    own = outputs[rows.lengths.to(outputs.device) - 1, number].float()
+    own = outputs[rows.positions.to(outputs.device), number].float()
     parts = [torch.empty_like(own) for _ in range(grid.tensor_size)]
     dist.all_gather(parts, own, group=grid.tensor_group)
     return torch.cat(parts, dim=-1).cpu()
@@ -131,7 +128,7 @@ def _choose(
     grid: Grid,
 ) -> list[int]:
     """The next token of each row, chosen on the last pipeline stage and told to the others."""
-    chosen = torch.full((len(generators),), rows.end_of_document, device=rows.batch.tokens.device)
+    chosen = torch.full((len(generators),), rows.end_token, device=rows.batch.tokens.device)
     for part in logits:  # the one micro-batch of the last stage
         real = part[:, :vocabulary_size]
         if not torch.isfinite(real).all():

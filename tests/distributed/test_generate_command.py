@@ -76,7 +76,7 @@ def test_a_prompt_that_is_too_long_is_refused(run):
         [sys.executable, *words], cwd=ROOT, env=environment_for(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert "do not fit the model's rows of 32; shorten it to 20 tokens." in done.stderr
+    assert "do not fit the model's rows; shorten it to 21 tokens." in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -63,8 +63,8 @@ class SpanCorruption:
         if spans > len(special.sentinels):
             raise UserError(
                 f"--objective span_corruption makes {spans} spans of a window of {longest} tokens, and the vocabulary "
-                f"of --tokenizer-model has {len(special.sentinels)} sentinels; take one with more, shorter rows or a "
-                "larger --mean-noise-span-length."
+                f"of --tokenizer-model has {len(special.sentinels)} sentinels; --add-special-tokens sentinels makes "
+                "them 100, shorter rows or a larger --mean-noise-span-length need fewer."
             )
         return objective
 

@@ -56,12 +56,22 @@ class Trainer:
         )
 
     def start(
-        self, words: Sequence[str], *, ranks: int = 1, faults: Sequence[Fault] = (), file_size: int | None = None
+        self,
+        words: Sequence[str],
+        *,
+        architecture: str = "causal_decoder",
+        ranks: int = 1,
+        faults: Sequence[Fault] = (),
+        file_size: int | None = None,
     ) -> Job:
-        """pretrain_gpt.py with these words on `ranks` processes; file_size: no file may become larger, in bytes."""
+        """The entry script of an architecture with these words on `ranks` processes.
+
+        file_size: no file may become larger, in bytes.
+        """
         self.jobs += 1
         output = self.folder / f"job{self.jobs}"
         job = {
+            "architecture": architecture,
             "words": list(words),
             "ranks": ranks,
             "output": str(output),

@@ -1,7 +1,8 @@
 """Imports the trainer once, and runs every command line it is told in fresh children: a start costs no imports.
 
-Reads one JSON object a line: {"words", "ranks", "output", "faults", "port", "file_size"}; answers with the process ids
-of the ranks, then, when all have ended, with their exit codes. Like torchrun, it ends the others when one has failed.
+Reads one JSON object a line: {"architecture", "words", "ranks", "output", "faults", "port", "file_size"}; answers with
+the process ids of the ranks, then, when all have ended, with their exit codes. Like torchrun, it ends the others when
+one has failed.
 """
 
 import json
@@ -24,6 +25,7 @@ import megatron.cli.training  # noqa: E402, F401
 from megatron.cli.pretrain import pretrain  # noqa: E402
 
 SECONDS_TO_END = 30.0
+OBJECTIVES = {"causal_decoder": "full_lm", "prefix_decoder": "prefix_lm", "encoder_decoder": "span_corruption"}
 
 
 def fork_rank(job: dict[str, Any], rank: int) -> int:
@@ -44,7 +46,7 @@ def fork_rank(job: dict[str, Any], rank: int) -> int:
         if fault["rank"] == rank:
             arm(Fault(**fault))
     sys.argv[1:] = job["words"]
-    exit_on_user_error(lambda: pretrain(job["words"], "causal_decoder", "full_lm"))
+    exit_on_user_error(lambda: pretrain(job["words"], job["architecture"], OBJECTIVES[job["architecture"]]))
 
 
 def wait_for(ranks: list[int]) -> list[int]:

@@ -1,0 +1,134 @@
+"""What objectives cannot work with is answered by one sentence that names the flag, and nothing is left behind."""
+
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+import pytest
+import sentencepiece
+from run_folder import listing, losses_of
+from test_bad_input import assert_refused
+
+from megatron.basics.errors import UserError
+from megatron.cli.generate import main as generate_main
+
+
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory):
+    """A vocabulary of 300 as the library makes it by default: without sentinels, mode tokens or fill-in tokens."""
+    prefix = tmp_path_factory.mktemp("plain") / "m"
+    texts = list(topics.values())[:20]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(prefix), vocab_size=300, minloglevel=2
+    )
+    return Path(f"{prefix}.model")
+
+
+@pytest.fixture(scope="module")
+def plain_corpus(plain_model, tmp_path_factory):
+    """Token files of that vocabulary, with the facts that preprocess_data writes beside them."""
+    from megatron.data.token_file_writer import token_file_writer
+    from megatron.tokenization.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(plain_model))
+    prefix = tmp_path_factory.mktemp("plain_corpus") / "text_document"
+    with token_file_writer(str(prefix), np.dtype(np.uint16)) as writer:
+        for tokens in tokenizer.encode_batch(list(topics.values())[:20]):
+            document = np.append(tokens, tokenizer.eod_id).astype(np.uint16)
+            writer.append(document, np.array([len(document)], np.int32))
+        writer.seal(tokenizer, tokenizer.eod_id)
+    return {"data_path": prefix, "tokenizer_model": plain_model}
+
+
+# name: (architecture, flags, parts of the one sentence)
+REFUSED = {
+    "pair": (
+        "encoder_decoder",
+        {"objective": "full_lm"},
+        "--objective full_lm is not one of encoder_decoder; it takes: prefix_lm, span_corruption",
+    ),
+    "no sentinels": (
+        "encoder_decoder",
+        {"objective": "span_corruption", "plain": True},
+        "has 0 sentinels; --add-special-tokens sentinels makes them 100",
+    ),
+    "no sentinels in one stream": (
+        "causal_decoder",
+        {"objective": "span_corruption", "plain": True},
+        "has 0 sentinels; --add-special-tokens sentinels makes them 100",
+    ),
+    "too few sentinels": (
+        "prefix_decoder",
+        {"objective": "span_corruption", "seq_length": 2048, "mean_noise_span_length": 1},
+        "has 100 sentinels",
+    ),
+    "row too short for a span": (
+        "prefix_decoder",
+        {"objective": "span_corruption", "seq_length": 4},
+        "raise --seq-length or --decoder-seq-length.",
+    ),
+    "decoder's row too short for a span": (
+        "encoder_decoder",
+        {"decoder_seq_length": 2},
+        "raise --seq-length or --decoder-seq-length.",
+    ),
+    "window of one token": (
+        "prefix_decoder",
+        {"seq_length": 1, "begin_with_start_token": True},
+        "--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length.",
+    ),
+    "no such token to add": (
+        "prefix_decoder",
+        {"add_special_tokens": "sentinel"},
+        "--add-special-tokens sentinel is not known; did you mean sentinels?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_sentence(name, trainer, tiny_corpus, plain_corpus, tmp_path):
+    architecture, flags, sentence = REFUSED[name]
+    flags = dict(flags)
+    flags |= plain_corpus if flags.pop("plain", False) else {}
+    ended = trainer.run(tiny_corpus.flags(save=tmp_path / "run", **flags), architecture=architecture)
+    assert_refused(ended, sentence)
+    assert len(ended.errors) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def run_with_added_sentinels(trainer, tiny_corpus, plain_corpus, tmp_path_factory):
+    """Two steps of span corruption on token files that were made before anybody thought of sentinels."""
+    folder = tmp_path_factory.mktemp("added") / "run"
+    flags = {**plain_corpus, "objective": "span_corruption", "hidden_dropout": 0.0, "attention_dropout": 0.0}
+    words = tiny_corpus.flags(save=folder, train_iters=2, add_special_tokens="sentinels", **flags)
+    ended = trainer.finish(words, architecture="prefix_decoder")
+    assert "--add-special-tokens sentinels: 100 new ids, 300 to 399" in ended.output
+    return folder, flags
+
+
+def test_sentinels_for_a_vocabulary_without(run_with_added_sentinels, trainer, tiny_corpus):
+    """The run goes on with the same ids, and with no others."""
+    folder, flags = run_with_added_sentinels
+    before = listing(folder)
+    for added in (None, "mode_tokens", "mode_tokens sentinels"):
+        words = tiny_corpus.flags(save=folder, train_iters=4, add_special_tokens=added, **flags)
+        ended = trainer.run(words, architecture="prefix_decoder")
+        assert_refused(ended, f"--add-special-tokens is {added or 'left out'} here and sentinels in {folder}; do as")
+    assert listing(folder) == before
+    words = tiny_corpus.flags(save=folder, train_iters=4, add_special_tokens="sentinels", **flags)
+    trainer.finish(words, architecture="prefix_decoder")
+    losses = losses_of(folder)
+    assert sorted(losses) == [1, 2, 3, 4]
+    # A fresh model knows nothing of its 400 words; the 112 rows of padding are none of them.
+    assert losses[1] == pytest.approx(np.log(400), rel=0.02)
+
+
+def test_the_added_tokens_are_found_again_for_generation(run_with_added_sentinels, capsys):
+    folder, _ = run_with_added_sentinels
+    words = ["--load", str(folder), "--device", "cpu", "--prompt"]
+    generate_main([*words, "the statement", "--max-new-tokens", "4"])
+    assert capsys.readouterr().out.startswith("the statement")
+    with pytest.raises(UserError) as caught:  # a prefix that is longer than the row
+        generate_main([*words, "the statement " * 40, "--max-new-tokens", "4"])
+    assert "do not fit the model's rows; shorten it to 28 tokens." in str(caught.value)

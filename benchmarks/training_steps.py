@@ -81,22 +81,25 @@ def random_tokens(shape: StepShape, device: Device) -> tuple[Tensor, Tensor]:
 
 def our_step(shape: StepShape, device: Device, grid: Grid, dtype: torch.dtype) -> Callable[[], float]:
     """A function that trains one step as `pretrain_gpt.py` does and gives its loss."""
-    optimizer = OptimizerOptions(lr=LEARNING_RATE, clip_grad=CLIP, bf16=dtype == torch.bfloat16)
-    assert compute_dtype(optimizer) == dtype
-    layout = LayoutOptions()
-    architecture = CausalDecoder()
     recipe = ModelRecipe(
-        architecture=architecture,
+        architecture=CausalDecoder(),
         model=shape.model,
         vocabulary_size=shape.vocabulary_size,
         max_positions=shape.seq_length,
         seed=1,
     )
-    _, attend = choose_backend("auto", is_cuda=device.is_cuda)
+    return step_of(recipe, example_batch(shape, device), device, grid, dtype)
+
+
+def step_of(recipe: ModelRecipe, batch: Batch, device: Device, grid: Grid, dtype: torch.dtype) -> Callable[[], float]:
+    """A function that trains a fresh model of any architecture on one batch, again and again, and gives its loss."""
+    optimizer = OptimizerOptions(lr=LEARNING_RATE, clip_grad=CLIP, bf16=dtype == torch.bfloat16)
+    assert compute_dtype(optimizer) == dtype
+    layout = LayoutOptions()
+    _, attend = choose_backend("auto", is_cuda=device.is_cuda, is_causal=recipe.architecture.is_causal)
     config, chunks = build_chunks(recipe, layout, grid, device, dtype, attend)
     model = make_trainable(config, chunks, layout, optimizer)
-    rule = LossRule(architecture=architecture, vocabulary_size=shape.vocabulary_size)
-    batch = example_batch(shape, device)
+    rule = LossRule(architecture=recipe.architecture, vocabulary_size=recipe.vocabulary_size)
 
     def step() -> float:
         result = train_step(model, [batch], rule, grid, device, dropout_seed=0, learning_rate=LEARNING_RATE)

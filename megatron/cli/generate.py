@@ -109,7 +109,9 @@ def _generate(
     from megatron.evaluation.generate import check_lengths, generate
 
     prompt_rows = prompt_rows_of(config, tokenizer)
-    prompts = [tokenizer.encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
+    encode = tokenizer.encode_with_special if options.special_tokens else tokenizer.encode
+    decode = tokenizer.decode_with_special if options.special_tokens else tokenizer.decode
+    prompts = [encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
     check_lengths(prompts, options, prompt_rows)
     chunks = _load_model(trained, config, tokenizer, device, grid)
     total = -(-len(prompts) // grid.data_size) * options.max_new_tokens
@@ -124,7 +126,7 @@ def _generate(
             vocabulary_size=tokenizer.vocabulary_size,
             advance=bar.advance if bar else lambda _: None,
         )
-    return [tokenizer.decode([*old, *new]) for old, new in zip(prompts, new_tokens, strict=True)]
+    return [decode([*old, *new]) for old, new in zip(prompts, new_tokens, strict=True)]
 
 
 def _prompts(options: GenerationOptions, grid: Grid) -> list[str]:

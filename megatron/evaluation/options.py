@@ -55,6 +55,11 @@ class GenerationOptions(Options):
         "Texts to go on from. Default: each line of standard input; an empty line begins a new document.",
         metavar="TEXT",
     )
+    special_tokens: bool = option(
+        False,
+        "Names of special tokens in a prompt, such as [S] or those of sentinels, stand for the tokens, and what is "
+        "written shows them.",
+    )
     max_new_tokens: int = option(64, "Tokens to add, fewer where the model ends the document.", minimum=1)
     temperature: float = option(1.0, "Divides the logits; 0 always takes the likeliest token.", minimum=0.0)
     top_k: int | None = option(None, "Choose among this many likeliest tokens. Default: all.", minimum=1)

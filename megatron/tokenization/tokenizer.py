@@ -81,6 +81,30 @@ class Tokenizer(ABC):
             encoded = [self._without_special(text, ids) for text, ids in zip(texts, encoded, strict=True)]
         return encoded
 
+    def encode_with_special(self, text: str) -> list[int]:
+        """Ids of a text in which names of special tokens stand for the tokens: `one <extra_id_0> three`.
+
+        A space before a name is its own, as what a sentinel hides begins with the space that opens a word.
+        """
+        id_of = {self.piece(token): token for token in self.special.ids()}
+        names = "|".join(map(re.escape, sorted(id_of, key=len, reverse=True)))
+        ids: list[int] = []
+        for number, part in enumerate(re.split(f" ?({names})", text)):
+            if number % 2:
+                ids.append(id_of[part])
+            elif part:
+                ids += map(int, self._encode_continuation(part) if number else self._encode_whole([part])[0])
+        return ids
+
+    def decode_with_special(self, ids: Sequence[int]) -> str:
+        """The text of token ids with the names of special tokens in it, each between spaces."""
+        special = set(self.special.ids())
+        parts: list[str] = []
+        for is_special, run in itertools.groupby(ids, key=special.__contains__):
+            tokens = list(run)
+            parts += map(self.piece, tokens) if is_special else [self.decode(tokens).removeprefix(" ")]
+        return " ".join(parts)
+
     @property
     def eod_id(self) -> int:
         """Ends a document, and a target."""

@@ -129,6 +129,9 @@ def test_the_added_tokens_are_found_again_for_generation(run_with_added_sentinel
     words = ["--load", str(folder), "--device", "cpu", "--prompt"]
     generate_main([*words, "the statement", "--max-new-tokens", "4"])
     assert capsys.readouterr().out.startswith("the statement")
+    generate_main([*words, "the <extra_id_0> is", "--special-tokens", "--max-new-tokens", "24", "--temperature", "9"])
+    text = capsys.readouterr().out
+    assert text.startswith("the <extra_id_0> is") and text.count("<extra_id_") > 1
     with pytest.raises(UserError) as caught:  # a prefix that is longer than the row
         generate_main([*words, "the statement " * 40, "--max-new-tokens", "4"])
     assert "do not fit the model's rows; shorten it to 28 tokens." in str(caught.value)

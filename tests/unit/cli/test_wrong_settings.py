@@ -213,6 +213,8 @@ WRONG = [
     ("--tokenizer-type HuggingFaceTokenizer", 1, "is not a folder"),
     ("--tokenizer-model {inputs}/hf_tokenizer", 1, "is a folder"),
     ("--tokenizer-model /nowhere.model", 1, "--tokenizer-model /nowhere.model not found"),
+    ("--add-special-tokens sentinel", 1, "--add-special-tokens sentinel is not known; did you mean sentinels?"),
+    ("--add-special-tokens sentinels fim", 1, "--add-special-tokens fim is not known; Known: sentinels, mode_tokens"),
     ("--num-workers -1", 1, "--num-workers -1"),
     # checkpoints and logging
     ("--load /nowhere", 1, "--load /nowhere is not a folder"),

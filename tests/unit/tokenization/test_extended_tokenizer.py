@@ -94,6 +94,22 @@ def test_text_is_encoded_as_before(plain_models: dict[str, str], parts: list[str
         assert extended.decode([special[0], *ids, *special]) == plain.decode(ids)
 
 
+def test_names_stand_for_tokens_where_that_is_asked_for(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    """The ids are those of the whole text with a span replaced, as span corruption makes them."""
+    _, tokenizer = pair
+    whole = tokenizer.encode("the statement is executed")
+    ids = tokenizer.encode_with_special("the statement <extra_id_0> executed")
+    at = ids.index(tokenizer.sentinel_ids[0])
+    assert ids[:at] == whole[:at] and ids[at + 1 :] == whole[at - len(ids) + 1 :]
+    assert tokenizer.decode(whole[at : at - len(ids) + 1]).strip() == "is"
+    modes = tokenizer.special.mode_tokens
+    assert tokenizer.encode_with_special("[S]the statement is executed [X][R]")[-2:] == [modes[2], modes[0]]
+    assert tokenizer.encode_with_special("the statement is executed") == whole
+    shown = tokenizer.decode_with_special([modes[1], *ids, *tokenizer.sentinel_ids[1:3], tokenizer.eod_id])
+    end = tokenizer.piece(tokenizer.eod_id)
+    assert shown == f"[S] the statement <extra_id_0> executed <extra_id_1> <extra_id_2> {end}"
+
+
 def test_added_tokens_are_no_text(pair: tuple[Tokenizer, Tokenizer]) -> None:
     plain, extended = pair
     assert extended.surfaces() == plain.surfaces() + [None] * 106

@@ -66,8 +66,9 @@ def build_training(
         train_iters=config.batch.train_iters,
         owes_validation=start.progress.owes_validation,
         description=(
-            f"{config.architecture}:{config.objective}, {parameters.total:,} parameters, {grid.describe()} on "
-            f"{device.name}, {str(compute_dtype(config.optimizer)).removeprefix('torch.')}, attention {backend}"
+            f"{config.architecture}:{config.objective}, {parameters.total:,} parameters, {grid.describe()}"
+            f"{_split(config, tokenizer)} on {device.name}, "
+            f"{str(compute_dtype(config.optimizer)).removeprefix('torch.')}, attention {backend}"
         ),
     )
     if facts.run_folder and grid.is_main:
@@ -109,6 +110,13 @@ def build_training(
         progress=start.progress,
         say=say,
     )
+
+
+def _split(config: RunConfig, tokenizer: Tokenizer) -> str:
+    """How many layers each part of a pipeline holds, in the order in which a token passes them."""
+    recipe = model_recipe(config, tokenizer.vocabulary_size)
+    layers = recipe.layers_of_chunks(config.layout)
+    return f" (layers {' + '.join(map(str, layers))})" if len(layers) > 1 else ""
 
 
 def speaker(grid: Grid) -> Callable[[str], None]:

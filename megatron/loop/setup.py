@@ -46,6 +46,11 @@ class ModelRecipe:
     seed: int
     lengths: tuple[int, int] = (1, 1)
 
+    def layers_of_chunks(self, layout: LayoutOptions) -> list[int]:
+        """Layers of each model chunk, in the order in which a token passes them."""
+        padded_vocabulary_size = self.model.padded_vocabulary_size(self.vocabulary_size)
+        return self.architecture.layers_of_chunks(self.model, layout, self.lengths, padded_vocabulary_size)
+
 
 @dataclass(frozen=True)
 class TrainableModel:
@@ -90,9 +95,7 @@ def build_chunks(
     attend: AttentionBackend,
 ) -> tuple[TransformerConfig, list[nn.Module]]:
     """The model chunks of this rank with their initial weights, on the device."""
-    layers_of_chunks = recipe.architecture.layers_of_chunks(
-        recipe.model, layout, recipe.lengths, recipe.model.padded_vocabulary_size(recipe.vocabulary_size)
-    )
+    layers_of_chunks = recipe.layers_of_chunks(layout)
     config = transformer_config(recipe.model, layout, device, dtype, layers_of_chunks)
     interleaved = layout.num_virtual_stages_per_pipeline_rank is not None
     chunks = []

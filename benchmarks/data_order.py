@@ -26,6 +26,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from megatron.basics.atomic_files import write_json
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.loader import Loader
 from megatron.data.options import DataOptions
+from megatron.data.rows import Rows
 from megatron.data.sources import WindowRules, build_sources
 from megatron.data.windows import WindowSource
 from megatron.objectives.full_lm import FullLM
@@ -106,9 +108,8 @@ def loader_of(prefix: Path, seq_length: int) -> tuple[WindowSource, Loader]:
     source = build_sources(options, window, vocabulary_size=VOCABULARY, splits=("train",))["train"]
     assert source is not None
     geometry = BatchGeometry(micro_batch_size=MICRO_BATCH)
-    return source, Loader(
-        source, objective, lambda examples: architecture.arrange(examples, rules), seed=1, geometry=geometry
-    )
+    rows = Rows(source=source, objective=objective, arrange=partial(architecture.arrange, rules=rules), seed=1)
+    return source, Loader(rows, geometry=geometry)
 
 
 def measure_start(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
@@ -153,7 +154,7 @@ def measure_rows(folder: Path, arguments: argparse.Namespace) -> dict[str, float
     tokens = np.memmap(f"{prefix}.bin", np.uint16, mode="r")
     candidates: dict[str, Callable[[], object]] = {
         "plain slices": lambda: plain_slices(tokens, length, rows),
-        "windows": lambda: [source.window(sample) for sample in range(rows)],
+        "windows": lambda: [source.windows(sample) for sample in range(rows)],
         "batches": lambda: sum(1 for _ in loader.microbatches(0, rows // MICRO_BATCH)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in candidates}

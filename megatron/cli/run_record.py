@@ -14,7 +14,7 @@ from typing import Any
 from megatron.basics.atomic_files import write_json
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
-from megatron.cli.run_config import RunConfig
+from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.tokenization.tokenizer import Tokenizer
 
 RUN_RECORD_NAME = "run.json"
@@ -109,11 +109,13 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         ("data", "seq_length"),
         ("data", "decoder_seq_length"),
         ("data", "begin_with_start_token"),
+        ("data", "pack_documents"),
         ("data", "reset_attention_mask"),
         ("data", "reset_position_ids"),
         ("data", "eod_mask_loss"),
     ):
-        there = run[section][name] if section else run[name]
+        # A record that lacks a setting is older than it, and did what its default does.
+        there = run[section].get(name, getattr(SECTIONS[section], name)) if section else run[name]
         here = own[section][name] if section else own[name]
         if there != here:
             faults.append(_difference(name, here, there, where))

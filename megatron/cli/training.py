@@ -16,7 +16,8 @@ from megatron.cli.resume import Origin, StartingPoint, start_from
 from megatron.cli.run_config import RunConfig
 from megatron.cli.run_folder import require_shared, require_space
 from megatron.cli.run_record import lineage_after, tokenizer_record, write_run_record
-from megatron.cli.wire import attention_backend, build_loaders, model_recipe, row_rules
+from megatron.cli.wire import attention_backend, build_loaders, model_recipe
+from megatron.cli.wire_rows import row_rules
 from megatron.device.device import Device
 from megatron.layout.grid import Grid
 from megatron.loop.batch_ramp import BatchRamp
@@ -44,7 +45,7 @@ def build_training(
     if config.checkpoint.save:
         require_shared(Path(config.checkpoint.save), grid)
     architecture = ARCHITECTURES[config.architecture]()
-    loaders = build_loaders(config, architecture, tokenizer, grid, device)
+    loaders = build_loaders(config, tokenizer, grid, device)
     backend, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)
     saver = _saver(config, model, grid, say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from megatron.data.windows import WindowSource
@@ -70,12 +70,11 @@ class Blend:
         self._order = BlendOrder(weights)
 
     @property
-    def windows_per_epoch(self) -> float:
+    def samples_per_epoch(self) -> float:
         """Samples until the source that is used up first has been seen once."""
-        return min(source.windows_per_epoch / share for source, share in zip(self.sources, self._shares, strict=True))
+        return min(source.samples_per_epoch / share for source, share in zip(self.sources, self._shares, strict=True))
 
-    def window(self, sample: int) -> Window:
-        """The window of a sample; its `index` is the number of the sample in the blend."""
+    def windows(self, sample: int) -> Sequence[Window]:
+        """The windows of a sample; their `index` is the number of the sample in the blend."""
         source, number = self._order[sample]
-        window = self.sources[source].window(number)
-        return Window(tokens=window.tokens, document_starts=window.document_starts, index=sample)
+        return [replace(window, index=sample) for window in self.sources[source].windows(number)]

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from torch import Tensor
 
-from megatron.basics.draws import Draws
-from megatron.basics.seeds import seed_for
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.collate import collate
-from megatron.data.windows import WindowSource
-from megatron.objectives.protocol import Objective
+from megatron.data.rows import Rows
 from megatron.records.batch import Batch
-from megatron.records.example import Example
-from megatron.records.row import Row
-from megatron.records.window import Window
 
 AHEAD_PER_WORKER = 2
 
@@ -26,9 +20,7 @@ AHEAD_PER_WORKER = 2
 class Loader:
     """Sample numbers in, batches out; the content is a function of (seed, sample number) alone.
 
-    source: sample -> window. objective: window -> examples. arrange: examples of one sample -> row. parts_documents:
-    the objective sees each document of a window by itself. put: sends a host tensor to the device; called in the thread
-    that asks, so that copies go by its stream.
+    put: sends a host tensor to the device; called in the thread that asks, so that copies go by its stream.
 
     `num_workers` threads prepare the micro-batches that come next if steps follow one another, at most
     AHEAD_PER_WORKER each; 0 prepares each one when asked. Threads suffice, processes would copy: the heavy parts,
@@ -37,19 +29,13 @@ class Loader:
 
     def __init__(
         self,
-        source: WindowSource,
-        objective: Objective,
-        arrange: Callable[[Sequence[Example]], Row],
+        rows: Rows,
         *,
-        seed: int,
         geometry: BatchGeometry,
-        parts_documents: bool = False,
         num_workers: int = 0,
         put: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
-        self.source, self.objective, self.arrange = source, objective, arrange
-        self.seed, self.geometry, self.num_workers, self._put = seed, geometry, num_workers, put
-        self.parts_documents = parts_documents
+        self.rows, self.geometry, self.num_workers, self._put = rows, geometry, num_workers, put
         self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="loader") if num_workers else None
         self._pending: deque[Future[Batch]] = deque()
         self._next = 0  # consumed_samples of the micro-batch at the head of `_pending`
@@ -58,7 +44,7 @@ class Loader:
         """The micro-batches of this rank in the step that starts at `consumed_samples`, on the device.
 
         A step that does not follow the last one (resume, validation from the start) throws away what was prepared.
-        Raises, in the step that needs the batch, what the source, objective or arrangement raised.
+        Raises, in the step that needs the batch, what `Rows` raised.
         """
         for microbatch in range(num_microbatches):
             first = consumed_samples + microbatch * self.geometry.samples_per_microbatch
@@ -79,15 +65,6 @@ class Loader:
     ) -> None:
         self.close()
 
-    def row(self, sample: int) -> Row:
-        """The row of one sample."""
-        draws = Draws(seed_for(self.seed, "objective", sample))
-        return self.arrange([example for window in self._windows(sample) for example in self.objective(window, draws)])
-
-    def _windows(self, sample: int) -> Sequence[Window]:
-        window = self.source.window(sample)
-        return window.documents() if self.parts_documents else (window,)
-
     def _host_batch(self, consumed_samples: int) -> Batch:
         if self._pool is None:
             return self._prepare(consumed_samples)
@@ -101,7 +78,7 @@ class Loader:
         return self._pending.popleft().result()
 
     def _prepare(self, consumed_samples: int) -> Batch:
-        return collate([self.row(sample) for sample in self.geometry.samples(consumed_samples)])
+        return collate([self.rows[sample] for sample in self.geometry.samples(consumed_samples)])
 
     def _forget(self) -> None:
         for future in self._pending:

@@ -41,6 +41,11 @@ class DataOptions(Options):
         "corruption, mode_tokens for UL2, fim_tokens for fill-in-the-middle. Token files stay as they are.",
         choices=ADDED_TOKENS,
     )
+    pack_documents: bool = option(
+        False,
+        "Every document is an example of its own, as many in a row as fit, blind to one another; only longer ones are "
+        "cut.",
+    )
     reset_attention_mask: bool = option(False, "Documents in a row do not see each other.")
     reset_position_ids: bool = option(False, "Positions start again at each document.")
     eod_mask_loss: bool = option(False, "No loss on the token that follows an end of document.")
@@ -67,6 +72,10 @@ class DataOptions(Options):
             yield "--data-path and --train-data-path exclude each other; keep one."
         if self.train_data_path:
             yield from self.without_effect(("split",), "with --train-data-path")
+        if self.pack_documents:
+            yield from self.without_effect(
+                ("reset_attention_mask", "reset_position_ids", "eod_mask_loss"), "with --pack-documents"
+            )
         if self.valid_data_path and not self.train_data_path:
             yield "--valid-data-path needs --train-data-path; use both, or --data-path with --split."
         for flag, parts in (

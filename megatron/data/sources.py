@@ -9,6 +9,7 @@ from megatron.basics.errors import UserError
 from megatron.basics.seeds import seed_for
 from megatron.data.blend import Blend
 from megatron.data.options import DataOptions, blend_of
+from megatron.data.packing import PackedDocuments, PieceSizes
 from megatron.data.splits import SPLIT_NAMES, split_ranges, whole_file
 from megatron.data.token_file import TokenFile, open_token_file
 from megatron.data.windows import SplitWindows, WindowSource
@@ -16,11 +17,17 @@ from megatron.data.windows import SplitWindows, WindowSource
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRules:
-    """How splits are cut into windows (both lengths in tokens, from the objective) and the seed of their order."""
+    """How splits are cut into windows (both lengths in tokens, from the objective) and the seed of their order.
+
+    parts_documents: the documents of a window are windows of their own. sizes: what pieces take of a row, where whole
+    documents are packed into rows; the other rules but for the seed then say nothing.
+    """
 
     window_length: int
     stride: int
     seed: int
+    parts_documents: bool = False
+    sizes: PieceSizes | None = None
 
 
 def build_sources(
@@ -70,18 +77,23 @@ def _blend_of_split(options: DataOptions, split: str) -> list[tuple[float, str]]
     return blend_of(options.data_path) if share else []
 
 
-def _windows(file: TokenFile, options: DataOptions, rules: WindowRules, split: str, number: int) -> SplitWindows:
+def _windows(file: TokenFile, options: DataOptions, rules: WindowRules, split: str, number: int) -> WindowSource:
     if options.train_data_path:
         tokens = whole_file(file.index)
     else:
         tokens = split_ranges(file.index, options.split_weights)[split]
+    # The place in the blend, not the path, tells files apart: a moved corpus keeps its order.
+    seed = seed_for(rules.seed, "windows", split, number)
+    shuffled = split == "train"
+    if rules.sizes is not None:
+        return PackedDocuments(file, tokens, rules.sizes, seed=seed, shuffled=shuffled, name=split)
     return SplitWindows(
         file,
         tokens,
         window_length=rules.window_length,
         stride=rules.stride,
-        # The place in the blend, not the path, tells files apart: a moved corpus keeps its order.
-        seed=seed_for(rules.seed, "windows", split, number),
-        shuffled=split == "train",
+        seed=seed,
+        shuffled=shuffled,
+        parts_documents=rules.parts_documents,
         name=split,
     )

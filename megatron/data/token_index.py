@@ -51,6 +51,23 @@ class TokenIndex:
         sequence = self.documents[document]
         return self.num_tokens if sequence == self.num_sequences else self.pointers[sequence] // self.dtype.itemsize
 
+    def documents_between(self, first: int, end: int) -> range:
+        """The documents in [first, end), two positions where documents begin or end. O(log d)."""
+        boundaries = range(self.num_documents + 1)
+        return range(
+            bisect_left(boundaries, first, key=self.document_offset),
+            bisect_left(boundaries, end, key=self.document_offset),
+        )
+
+    def document_lengths(self, documents: range) -> NDArray[np.int64]:
+        """Tokens of each of some neighbouring documents: int64 [n], 0 for those without any."""
+        boundaries = np.frombuffer(self.documents[documents.start : documents.stop + 1], np.int64)
+        first, last = int(boundaries[0]), int(boundaries[-1])
+        pointers = np.frombuffer(self.pointers[first : last + 1], np.int64)
+        if last == self.num_sequences:
+            pointers = np.append(pointers, self.num_tokens * self.dtype.itemsize)
+        return np.diff(pointers[boundaries - first]) // self.dtype.itemsize
+
     def matches_crc32(self, checksum: int) -> bool:
         """Whether the file has this zlib.crc32; True unread for a file too large to sum while a run starts."""
         return len(self.content) > SUMMED_BYTES or zlib.crc32(self.content) == checksum

@@ -1,8 +1,9 @@
-"""Windows of one split, in an order that is a function of (seed, sample index)."""
+"""Where samples come from, and windows of one split in an order that is a function of (seed, sample index)."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,13 +18,13 @@ from megatron.records.window import Window
 
 
 class WindowSource(Protocol):
-    """Anything that gives the window of any sample, at once and in any order. Safe to use from several threads."""
+    """Anything that gives the windows of any sample, at once and in any order. Safe to use from several threads."""
 
-    def window(self, sample: int) -> Window:
-        """The window of sample 0, 1, 2, ... without end."""
+    def windows(self, sample: int) -> Sequence[Window]:
+        """What goes into the row of sample 0, 1, 2, ... without end; an objective sees each window by itself."""
 
     @property
-    def windows_per_epoch(self) -> float:
+    def samples_per_epoch(self) -> float:
         """Samples until every token was seen about once."""
 
 
@@ -34,7 +35,8 @@ class SplitWindows:
     like any other. In each epoch the cuts begin at another token and the windows come in another order, both functions
     of (seed, epoch); so the cuts fall elsewhere each time. An epoch has num_tokens // stride windows; with
     window_length = stride + 1 each token is a label at most once, and fewer than `stride` are left out, others in each
-    epoch. shuffled=False (validation): always cut from the first token, in the order of the file.
+    epoch. shuffled=False (validation): always cut from the first token, in the order of the file. parts_documents: a
+    sample is not the window but what each document has of it, each by itself.
 
     Raises UserError when the split is shorter than one window.
     """
@@ -48,6 +50,7 @@ class SplitWindows:
         stride: int,
         seed: int,
         shuffled: bool = True,
+        parts_documents: bool = False,
         name: str = "train",
     ) -> None:
         if not 1 <= stride <= window_length:
@@ -60,17 +63,18 @@ class SplitWindows:
         self.file, self.tokens = file, tokens
         self.window_length, self.stride = window_length, stride
         self.num_windows = tokens.num_tokens // stride
+        self.parts_documents = parts_documents
         self._seed, self._shuffled = seed, shuffled
         # Threads each keep the epoch that they are in: near its end they read from two.
         self._epochs = threading.local()
 
     @property
-    def windows_per_epoch(self) -> float:
+    def samples_per_epoch(self) -> float:
         """How many windows an epoch has."""
         return float(self.num_windows)
 
-    def window(self, sample: int) -> Window:
-        """The window of a sample: tokens int32 [window_length], `index` = sample.
+    def windows(self, sample: int) -> Sequence[Window]:
+        """The window of a sample, or its documents: tokens int32 [window_length] in all, `index` = sample.
 
         Raises UserError when the tokens are not of the tokenizer's vocabulary (see `TokenFile.read`).
         """
@@ -82,7 +86,8 @@ class SplitWindows:
             rest, rest_starts = self._read(self.tokens.begin, end - self.tokens.num_tokens)
             starts = np.concatenate([starts, rest_starts + np.int32(len(tokens))])
             tokens = np.concatenate([tokens, rest])
-        return Window(tokens=tokens, document_starts=starts, index=sample)
+        window = Window(tokens=tokens, document_starts=starts, index=sample)
+        return window.documents() if self.parts_documents else (window,)
 
     def _read(self, first: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return self.file.read(first, end), self.file.index.document_starts(first, end).astype(np.int32)

@@ -62,21 +62,19 @@ class Numbered:
     """A source whose windows say who they are."""
 
     def __init__(self, name: int, size: int) -> None:
-        self.name, self.windows_per_epoch = name, float(size)
+        self.name, self.samples_per_epoch = name, float(size)
 
-    def window(self, sample: int) -> Window:
-        return Window(
-            tokens=np.array([self.name, sample], np.int32), document_starts=np.zeros(1, np.int32), index=sample
-        )
+    def windows(self, sample: int) -> list[Window]:
+        return [Window(np.array([self.name, sample], np.int32), document_starts=np.zeros(1, np.int32), index=sample)]
 
 
 def test_a_blend_asks_its_sources_in_turn_and_numbers_samples_itself() -> None:
     blend = Blend([Numbered(0, 30), Numbered(1, 5)], [3.0, 1.0])
-    windows = [blend.window(sample) for sample in range(8)]
+    windows = [window for sample in range(8) for window in blend.windows(sample)]
     assert [window.index for window in windows] == list(range(8))
     for name, count in ((0, 6), (1, 2)):
         assert [int(w.tokens[1]) for w in windows if w.tokens[0] == name] == list(range(count))
-    assert blend.windows_per_epoch == 20.0  # source 1 is read through after 5 of every 20
+    assert blend.samples_per_epoch == 20.0  # source 1 is read through after 5 of every 20
 
 
 @pytest.mark.parametrize("weights", [[], [1.0, 0.0], [-1.0]])

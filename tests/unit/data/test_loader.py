@@ -16,6 +16,7 @@ from megatron.basics.errors import UserError
 from megatron.basics.seeds import seed_for
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.loader import AHEAD_PER_WORKER, Loader
+from megatron.data.rows import Rows
 from megatron.objectives.options import ObjectiveOptions
 from megatron.records import visibility
 from megatron.records.batch import Batch
@@ -31,20 +32,20 @@ LENGTH = 6
 class Counting:
     """Sample i is i, i + 1, ...; remembers which samples were asked for; some fail."""
 
-    windows_per_epoch = 1000.0
+    samples_per_epoch = 1000.0
 
     def __init__(self, broken: int | None = None, slow: bool = False) -> None:
         self.broken, self.slow = broken, slow
         self.asked: list[int] = []
 
-    def window(self, sample: int) -> Window:
+    def windows(self, sample: int) -> list[Window]:
         self.asked.append(sample)
         if sample == self.broken:
             raise UserError(f"corpus.bin has a bad token in sample {sample}.")
         if self.slow:
             time.sleep(0.002 * (sample % 3))  # later samples are ready before earlier ones
         tokens = np.arange(sample, sample + LENGTH, dtype=np.int32)
-        return Window(tokens=tokens, document_starts=np.zeros(0, np.int32), index=sample)
+        return [Window(tokens=tokens, document_starts=np.zeros(0, np.int32), index=sample)]
 
 
 class Noisy:
@@ -79,12 +80,13 @@ def arrange(examples: Sequence[SequencePair]) -> Row:
     )
 
 
+def rows_of(source: Counting) -> Rows:
+    return Rows(source=source, objective=Noisy(), arrange=arrange, seed=5)
+
+
 def loader(source: Counting, num_workers: int = 0, **geometry: int) -> Loader:
     return Loader(
-        source,
-        Noisy(),
-        arrange,
-        seed=5,
+        rows_of(source),
         geometry=BatchGeometry(**{"micro_batch_size": 2, **geometry}),
         num_workers=num_workers,
     )
@@ -191,7 +193,7 @@ def test_every_tensor_is_put_on_the_device_in_the_thread_that_asks() -> None:
         return tensor + 1
 
     geometry = BatchGeometry(micro_batch_size=1)
-    with Loader(Counting(), Noisy(), arrange, seed=5, geometry=geometry, num_workers=2, put=put) as loaded:
+    with Loader(rows_of(Counting()), geometry=geometry, num_workers=2, put=put) as loaded:
         (batch,) = loaded.microbatches(0, 1)
     assert {name for _, name in seen} == {threading.current_thread().name} and len(seen) == 5
     assert batch.tokens[0].tolist() == [1, 2, 3, 4, 5, 6] and batch.visibility.intervals[0, 0].tolist() == [1, 2]

@@ -24,7 +24,7 @@ def corpora(tmp_path: Path) -> list[str]:
 
 
 def seen(source: object, samples: int) -> set[int]:
-    return {int(token) for sample in range(samples) for token in source.window(sample).tokens}  # type: ignore[attr-defined]
+    return {int(token) for sample in range(samples) for token in source.windows(sample)[0].tokens}  # type: ignore[attr-defined]
 
 
 def test_splits_share_a_file_by_documents(corpora: list[str]) -> None:
@@ -51,13 +51,13 @@ def test_blends_take_their_weights_in_every_split(corpora: list[str]) -> None:
     options = DataOptions(data_path=["3", corpora[0], "1", corpora[1]], split="50,50,0")
     sources = build_sources(options, RULES)
     # validation of a lies in 500..999, of b in 1000..1999
-    from_b = [int(sources["valid"].window(sample).tokens[0]) >= 1000 for sample in range(400)]  # type: ignore[union-attr]
+    from_b = [int(sources["valid"].windows(sample)[0].tokens[0]) >= 1000 for sample in range(400)]  # type: ignore[union-attr]
     assert sum(from_b) == 100
 
 
 def test_the_same_file_twice_in_a_blend_is_read_in_two_orders(corpora: list[str]) -> None:
     blend = build_sources(DataOptions(data_path=["1", corpora[0], "1", corpora[0]], split="1"), RULES)["train"]
-    first, second = (part.window(0).tokens for part in blend.sources)  # type: ignore[union-attr]
+    first, second = (part.windows(0)[0].tokens for part in blend.sources)  # type: ignore[union-attr]
     assert not np.array_equal(first, second)
 
 
@@ -68,7 +68,7 @@ def test_a_moved_corpus_keeps_its_order(corpora: list[str], tmp_path: Path) -> N
     after = build_sources(DataOptions(data_path=[str(tmp_path / "elsewhere" / "c")], split="1"), RULES)["train"]
     assert before is not None and after is not None
     for sample in range(200):
-        assert np.array_equal(before.window(sample).tokens, after.window(sample).tokens)
+        assert np.array_equal(before.windows(sample)[0].tokens, after.windows(sample)[0].tokens)
 
 
 def test_every_fault_of_every_file_is_told_at_once(corpora: list[str], tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_an_epoch_labels_each_token_at_most_once(
     for epoch in (0, 1, 5):
         labels: Counter[int] = Counter()
         for place in range(source.num_windows):
-            window = source.window(epoch * source.num_windows + place)
+            (window,) = source.windows(epoch * source.num_windows + place)
             tokens = window.tokens.tolist()
             assert window.tokens.dtype == window.document_starts.dtype == np.int32 and len(tokens) == stride + 1
             assert window.index == epoch * source.num_windows + place
@@ -67,17 +67,17 @@ def test_an_epoch_labels_each_token_at_most_once(
 def test_cuts_and_order_differ_between_epochs_and_seeds(tmp_path: Path) -> None:
     write_token_file(tmp_path / "corpus", numbered_documents([500, 700, 813]))
     source = windows_of(tmp_path / "corpus", stride=16)
-    begins = np.array([[source.window(e * source.num_windows + i).tokens[0] for i in range(20)] for e in range(8)])
+    begins = np.array([[source.windows(e * source.num_windows + i)[0].tokens[0] for i in range(20)] for e in range(8)])
     assert len({tuple(row) for row in begins}) == 8
     assert len(set((begins % 16).ravel())) > 6  # cuts, not only the order, move
     other = SplitWindows(source.file, source.tokens, window_length=17, stride=16, seed=4)
-    assert [other.window(i).tokens[0] for i in range(20)] != begins[0].tolist()
+    assert [other.windows(i)[0].tokens[0] for i in range(20)] != begins[0].tolist()
 
 
 def test_validation_is_always_the_same_and_in_order(tmp_path: Path) -> None:
     write_token_file(tmp_path / "corpus", numbered_documents([50, 50]))
     source = windows_of(tmp_path / "corpus", stride=10, shuffled=False)
-    assert [int(source.window(i).tokens[0]) for i in range(12)] == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 10]
+    assert [int(source.windows(i)[0].tokens[0]) for i in range(12)] == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 10]
 
 
 def test_a_split_shorter_than_a_window_is_refused_with_the_numbers(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_samples_are_the_same_in_another_process_and_another_order(tmp_path: Pat
         "from megatron.data.windows import SplitWindows\n"
         f"file = open_token_file({str(tmp_path / 'corpus')!r})\n"
         "source = SplitWindows(file, TokenRange(0, 700), window_length=11, stride=10, seed=3)\n"
-        "print([int(source.window(i).tokens[0]) for i in reversed(range(200))])"
+        "print([int(source.windows(i)[0].tokens[0]) for i in reversed(range(200))])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     source = windows_of(tmp_path / "corpus", stride=10)
-    assert printed.strip() == str([int(source.window(i).tokens[0]) for i in range(200)][::-1])
+    assert printed.strip() == str([int(source.windows(i)[0].tokens[0]) for i in range(200)][::-1])
 
 
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=40), weights=st.tuples(*[st.integers(0, 50)] * 3))

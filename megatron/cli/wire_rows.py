@@ -1,0 +1,73 @@
+"""Builds the rows of a run from its settings: the one place that plugs objectives into data. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.row_rules import RowRules
+from megatron.cli.run_config import RunConfig
+from megatron.data.packing import piece_sizes
+from megatron.data.rows import Rows
+from megatron.data.sources import WindowRules, build_sources
+from megatron.objectives.protocol import Objective
+from megatron.objectives.registry import OBJECTIVES
+from megatron.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from megatron.architectures.protocol import Architecture
+
+
+def row_rules(config: RunConfig, tokenizer: Tokenizer) -> RowRules:
+    """How rows are cut. T5's decoder starts from the padding token."""
+    return RowRules(
+        seq_length=config.data.seq_length,
+        decoder_seq_length=config.data.decoder_seq_length or config.data.seq_length,
+        end_token=tokenizer.eod_id,
+        start_token=tokenizer.pad_id,
+        pad_token=tokenizer.pad_id,
+        begins_with_start_token=config.data.begin_with_start_token,
+        reset_attention_mask=config.data.reset_attention_mask,
+        reset_position_ids=config.data.reset_position_ids,
+        eod_mask_loss=config.data.eod_mask_loss,
+    )
+
+
+def build_objective(config: RunConfig, architecture: Architecture, tokenizer: Tokenizer) -> Objective:
+    """The objective for the rows of a run. Raises UserError when rows or vocabulary do not do."""
+    objective: Objective = OBJECTIVES[config.objective].build(
+        config.objective_options, tokenizer.special, architecture.room(row_rules(config, tokenizer))
+    )
+    return objective
+
+
+def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -> dict[str, Rows]:
+    """The rows of those of `splits` that have text. Raises UserError with every fault of every file."""
+    architecture: Architecture = ARCHITECTURES[config.architecture]()
+    rules = row_rules(config, tokenizer)
+    objective = build_objective(config, architecture, tokenizer)
+    sources = build_sources(
+        config.data,
+        WindowRules(
+            window_length=objective.window_length,
+            stride=objective.stride,
+            seed=config.batch.seed,
+            parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
+            sizes=piece_sizes(objective, architecture.room(rules)) if config.data.pack_documents else None,
+        ),
+        vocabulary_size=tokenizer.vocabulary_size,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        splits=splits,
+    )
+    return {
+        split: Rows(
+            source=source,
+            objective=objective,
+            arrange=partial(architecture.arrange, rules=rules),
+            seed=config.batch.seed,
+        )
+        for split, source in sources.items()
+        if source is not None
+    }

@@ -48,6 +48,7 @@ def transformer_config(
         normalization=model.normalization,
         layernorm_epsilon=model.norm_epsilon,
         qk_layernorm=model.qk_layernorm,
+        softmax_scale=model.softmax_scale,
         activation_func=ACTIVATION_FUNCTIONS[model.activation],
         gated_linear_unit=model.is_gated,
         add_bias_linear=not model.disable_bias_linear,

@@ -16,6 +16,7 @@ from torch import Tensor
 from megatron.attention.core_attention import AttentionInputs
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
+from megatron.modeling.head_scale import scaled_for_head
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
 from megatron.modeling.specs import decoder_block_spec
@@ -97,7 +98,7 @@ class Decoder(LanguageModule):
         if not self.post_process:
             return hidden
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
-        logits, _ = self.output_layer(hidden, weight=weight)
+        logits, _ = self.output_layer(scaled_for_head(hidden, self.options), weight=weight)
         return logits
 
     def _rotary_angles(self, batch: Batch) -> Tensor | None:

@@ -25,6 +25,7 @@ from megatron.layout.pipeline_copies import is_original, mark_copy
 from megatron.layout.stages import Stage
 from megatron.modeling.encoder_decoder_layers import StreamInputs
 from megatron.modeling.encoder_decoder_names import parameter_name
+from megatron.modeling.head_scale import scaled_for_head
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
@@ -138,7 +139,8 @@ class EncoderDecoder(LanguageModule):
         if not self.post_process:
             return hidden
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
-        logits, _ = self.output_layer(self.final_layernorm(hidden), weight=weight)
+        hidden = scaled_for_head(self.final_layernorm(hidden), self.options)
+        logits, _ = self.output_layer(hidden, weight=weight)
         return logits
 
     def _embed(self, batch: Batch, encoder: EncoderBatch) -> list[Tensor]:

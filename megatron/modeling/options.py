@@ -53,6 +53,12 @@ class ModelOptions(Options):
     normalization: str = option("LayerNorm", "Normalisation layer.", choices=("LayerNorm", "RMSNorm"))
     norm_epsilon: float = option(1e-5, "Added to the variance in norms.", above=0.0)
     qk_layernorm: bool = option(False, "Normalise queries and keys per head.")
+    softmax_scale: float | None = option(
+        None, "Factor of attention scores. Default: 1 / sqrt(head width); T5 has 1.", above=0.0
+    )
+    scale_logits: bool = option(
+        False, "Divide the logits by the square root of the hidden size, as T5 does with tied embeddings."
+    )
     activation: str = option("gelu", "Activation; swiglu and geglu are gated.", choices=ACTIVATIONS)
     disable_bias_linear: bool = option(False, "No biases in linear layers.")
     add_qkv_bias: bool = option(False, "Biases in the query, key and value projection even with --disable-bias-linear.")

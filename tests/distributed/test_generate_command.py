@@ -63,6 +63,25 @@ def test_every_layout_writes_the_same(ranks, layout, run, alone):
     assert done.stdout == alone
 
 
+@pytest.mark.parametrize(
+    ("script", "layout"),
+    [
+        ("pretrain_prefix_lm.py", ["--tensor-model-parallel-size", "2"]),
+        ("pretrain_t5.py", ["--pipeline-model-parallel-size", "2"]),
+    ],
+    ids=["prefix decoder TP2", "encoder-decoder PP2"],
+)
+def test_other_architectures_write_too(script, layout, tiny_corpus, tmp_path):
+    flags = tiny_corpus.flags(train_iters=5, save=tmp_path / "run", objective="prefix_lm", lr=1e-2)
+    command([ROOT / script, *flags])
+    words = ["--load", str(tmp_path / "run"), "--prompt", *PROMPTS, *SETTINGS]
+    alone = command([SCRIPT, *words])
+    assert alone.count(SEPARATOR) == 2 and alone.startswith(PROMPTS[0])
+    done = torchrun(SCRIPT, *words, *layout, ranks=2)
+    assert done.returncode == 0, first_traceback(done.stderr)
+    assert done.stdout == alone
+
+
 def test_prompts_come_from_standard_input_and_any_checkpoint_can_write(run, alone, earlier):
     lines = "\n".join(PROMPTS)
     assert command([SCRIPT, "--load", run, *SETTINGS, "--load-iteration", "10"], input=lines) == alone

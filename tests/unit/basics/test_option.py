@@ -19,6 +19,7 @@ class Oven(Options):
     mode: str = option("fan", "Heat.", choices=("fan", "grill"))
     timer: float | None = option(None, "Hours.", minimum=0)
     racks: list[int] = option([1], "Racks.")
+    sides: list[str] = option([], "Heated sides.", choices=("top", "bottom"))
 
     def rules(self) -> Iterator[str]:
         if self.mode == "grill" and self.degrees < 200:
@@ -39,6 +40,14 @@ def test_every_bound_at_once_and_rules_only_on_sound_values() -> None:
     ]
     assert faults(degrees=301) == ["--degrees 301 is too large; use 300 or less."]
     assert faults(mode="grill") == ["--mode grill needs --degrees 200."]
+
+
+def test_each_item_of_a_list_is_one_of_the_choices() -> None:
+    assert Oven(sides=["bottom", "top"]).sides == ["bottom", "top"]
+    assert faults(sides=["top", "botom", "left"]) == [
+        "--sides botom is not known; did you mean bottom? Known: top, bottom.",
+        "--sides left is not known; Known: top, bottom.",
+    ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

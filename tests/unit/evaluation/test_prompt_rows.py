@@ -65,7 +65,7 @@ def test_the_longest_prompt_is_the_longest(rows: PromptRows, new_tokens: int) ->
 def test_prompts_are_read_both_ways_by_those_who_read_inputs_so(rows: PromptRows, length: int) -> None:
     if rows.room_for_new(length) < 1:
         return
-    row, first = rows.arrange(list(range(5, 5 + length)))
+    row, _ = rows.arrange(list(range(5, 5 + length)))
     side = row if row.encoder is None else row.encoder
     whole = length + rows.ends_inputs + (row.encoder is None and rows.rules.begins_with_start_token)
     both_ways = not rows.architecture.is_causal and not rows.reads_running_text

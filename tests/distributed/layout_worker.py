@@ -75,12 +75,14 @@ def rows_of(step: int, case: Case) -> list[Any]:
         seq_length=LENGTH, decoder_seq_length=DECODER_LENGTH, end_token=0, reset_attention_mask=case.reset_documents
     )
     if case.objective:
-        special = SpecialTokens(end=0, sentinels=tuple(range(VOCABULARY - 1, VOCABULARY - 21, -1)))
+        special = SpecialTokens(
+            end=0, sentinels=tuple(range(99, 79, -1)), mode_tokens=(70, 71, 72), fim_tokens=(73, 74, 75)
+        )
         objective = OBJECTIVES[case.objective].build(ObjectiveOptions(), special, architecture.room(rules))
     rows = []
     for number in range(GLOBAL_BATCH):
         if case.objective:
-            tokens = rng.integers(1, VOCABULARY - 20, objective.window_length, dtype=np.int32)
+            tokens = rng.integers(1, 70, objective.window_length, dtype=np.int32)
             window = Window(tokens, np.zeros(0, np.int32))
             rows.append(architecture.arrange(objective(window, Draws(1000 * step + number)), rules))
             continue

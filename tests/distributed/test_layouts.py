@@ -51,30 +51,6 @@ VARIANTS = {
     },
     "alibi": {"model": {"position_embedding_type": "alibi", "activation": "relu"}, "reset_documents": True},
 }
-for objective in ("full_lm", "prefix_lm", "span_corruption"):
-    VARIANTS[f"prefix-decoder-{objective}"] = {
-        "architecture": "prefix_decoder",
-        "objective": objective,
-        "model": {"position_embedding_type": "relative", "normalization": "RMSNorm", "activation": "geglu_tanh"},
-        "backend": "fused_softmax",
-    }
-for objective in ("prefix_lm", "span_corruption"):
-    VARIANTS[f"causal-decoder-{objective}"] = {"objective": objective, "model": {"position_embedding_type": "rope"}}
-for objective in ("prefix_lm", "span_corruption"):
-    VARIANTS[f"encoder-decoder-{objective}"] = {
-        "architecture": "encoder_decoder",
-        "objective": objective,
-        "model": {
-            "encoder_num_layers": 3,
-            "decoder_num_layers": 2,
-            "position_embedding_type": "relative" if objective == "span_corruption" else "rope",
-            "normalization": "RMSNorm",
-            "activation": "geglu_tanh",
-            "disable_bias_linear": True,
-            "num_query_groups": 4 if objective == "span_corruption" else 2,
-        },
-        "backend": "fused_softmax",
-    }
 SOME_LAYOUTS = ("dp4", "tp2-pp2", "tp2-sp-pp2-vpp2", "recompute-full")
 
 

@@ -57,7 +57,7 @@ def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -
             parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
             sizes=piece_sizes(objective, architecture.room(rules)) if config.data.pack_documents else None,
         ),
-        vocabulary_size=tokenizer.vocabulary_size,
+        vocabulary_size=tokenizer.vocabulary_size - len(tokenizer.added),  # no text has the added ids
         tokenizer_fingerprint=tokenizer.fingerprint,
         splits=splits,
     )

@@ -1,5 +1,6 @@
 """What objectives cannot work with is answered by one sentence that names the flag, and nothing is left behind."""
 
+import shutil
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -40,60 +41,61 @@ def plain_corpus(plain_model, tmp_path_factory):
     return {"data_path": prefix, "tokenizer_model": plain_model}
 
 
+NO_SENTINELS = "the vocabulary of --tokenizer-model has 0 sentinels", "--add-special-tokens sentinels"
+TOO_SHORT_FOR_A_SPAN = ("raise --seq-length or --decoder-seq-length.",)
 # name: (architecture, flags, parts of the one sentence)
 REFUSED = {
     "pair": (
         "encoder_decoder",
         {"objective": "full_lm"},
-        "--objective full_lm is not one of encoder_decoder; it takes: prefix_lm, span_corruption",
+        ("--objective full_lm is not one of encoder_decoder; it takes: prefix_lm, span_corruption",),
     ),
-    "no sentinels": (
-        "encoder_decoder",
-        {"objective": "span_corruption", "plain": True},
-        "has 0 sentinels; --add-special-tokens sentinels makes them 100",
-    ),
-    "no sentinels in one stream": (
-        "causal_decoder",
-        {"objective": "span_corruption", "plain": True},
-        "has 0 sentinels; --add-special-tokens sentinels makes them 100",
-    ),
+    "no sentinels": ("encoder_decoder", {"plain": True}, NO_SENTINELS),
+    "no sentinels in one stream": ("causal_decoder", {"objective": "span_corruption", "plain": True}, NO_SENTINELS),
     "too few sentinels": (
         "prefix_decoder",
         {"objective": "span_corruption", "seq_length": 2048, "mean_noise_span_length": 1},
-        "has 100 sentinels",
+        ("has 100 sentinels", "shorter rows or a larger --mean-noise-span-length"),
     ),
     "row too short for a span": (
         "prefix_decoder",
         {"objective": "span_corruption", "seq_length": 4},
-        "raise --seq-length or --decoder-seq-length.",
+        TOO_SHORT_FOR_A_SPAN,
     ),
-    "decoder's row too short for a span": (
-        "encoder_decoder",
-        {"decoder_seq_length": 2},
-        "raise --seq-length or --decoder-seq-length.",
-    ),
+    "decoder's row too short for a span": ("encoder_decoder", {"decoder_seq_length": 2}, TOO_SHORT_FOR_A_SPAN),
     "window of one token": (
         "prefix_decoder",
         {"seq_length": 1, "begin_with_start_token": True},
-        "--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length.",
+        ("--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length.",),
     ),
     "no such token to add": (
         "prefix_decoder",
         {"add_special_tokens": "sentinel"},
-        "--add-special-tokens sentinel is not known; did you mean sentinels?",
+        ("--add-special-tokens sentinel is not known; did you mean sentinels?",),
     ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_one_sentence(name, trainer, tiny_corpus, plain_corpus, tmp_path):
-    architecture, flags, sentence = REFUSED[name]
+    architecture, flags, parts = REFUSED[name]
     flags = dict(flags)
     flags |= plain_corpus if flags.pop("plain", False) else {}
     ended = trainer.run(tiny_corpus.flags(save=tmp_path / "run", **flags), architecture=architecture)
-    assert_refused(ended, sentence)
+    assert_refused(ended, *parts)
     assert len(ended.errors) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_text_has_an_added_id(trainer, tiny_corpus, plain_corpus, tmp_path):
+    """Token files made elsewhere have no facts beside them; an id behind the model's own is another tokenizer's."""
+    prefix = tmp_path / "text_document"
+    tokens = np.fromfile(f"{plain_corpus['data_path']}.bin", np.uint16)
+    tokens[: len(tokens) // 2] = 350
+    tokens.tofile(f"{prefix}.bin")
+    shutil.copy(f"{plain_corpus['data_path']}.idx", f"{prefix}.idx")
+    words = tiny_corpus.flags(**{**plain_corpus, "data_path": prefix, "add_special_tokens": "sentinels"})
+    assert_refused(trainer.run(words, architecture="encoder_decoder"), "outside of the vocabulary of 300")
 
 
 @pytest.fixture(scope="module")

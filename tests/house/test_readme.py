@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from megatron.architectures.legal_pairs import legal_objectives
+from megatron.architectures.registry import ARCHITECTURES
 from megatron.basics import errors
 from megatron.cli.run_config import parse_pretrain
+from megatron.objectives.registry import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -115,6 +117,20 @@ def test_the_readme_lists_every_command_there_is():
 def test_the_readme_gives_every_exit_code():
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} - {errors.EXIT_FAULT}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes
+
+
+def test_the_table_of_the_grid_is_what_the_program_allows():
+    table = README.split("| objective |")[1].split("\n\n")[0]
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+    architectures = [{"encoder-decoder": "encoder_decoder"}.get(name, name.replace(" ", "_")) for name in head]
+    assert set(architectures) == set(ARCHITECTURES)
+    for objective, *cells in rows:
+        for architecture, cell in zip(architectures, cells, strict=True):
+            assert (cell == "yes") == (objective.strip("`") in legal_objectives(architecture)), (
+                objective,
+                architecture,
+            )
+    assert {objective.strip("`") for objective, *_ in rows} == set(OBJECTIVES)
 
 
 def test_the_readme_describes_every_attention_backend():

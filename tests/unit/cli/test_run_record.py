@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from megatron.basics.errors import UserError
+from megatron.checkpoint.contents import Contents, Progress
 from megatron.cli.run_config import RunConfig
-from megatron.cli.run_record import RUN_RECORD_NAME, write_run_record
+from megatron.cli.run_record import RUN_RECORD_NAME, require_same_model, tokenizer_record, write_run_record
 from megatron.tokenization.tokenizer import load_tokenizer
 
 
@@ -46,3 +49,33 @@ def test_a_library_that_is_not_installed_is_no_fault(
     write_run_record(tmp_path, parse_run(sound_flags), tokenizer, {})
     (start,) = json.loads((tmp_path / RUN_RECORD_NAME).read_text())["starts"]
     assert start["versions"]["transformers"] is None and start["versions"]["torch"]
+
+
+def test_added_tokens_keep_their_ids(
+    parse_run: Callable[..., RunConfig], sound_flags: list[str], sentencepiece_model: Path, tmp_path: Path
+) -> None:
+    """Two vocabularies of one size whose last ids mean other things."""
+
+    def start(*kinds: str) -> tuple[RunConfig, Contents]:
+        config = parse_run([*sound_flags, *(["--add-special-tokens", *kinds] if kinds else [])])
+        record = tokenizer_record(load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), kinds))
+        return config, Contents(progress=Progress(), run=config.as_dict(), tokenizer=record, lineage=[], optimizer={})
+
+    _, contents = start("mode_tokens", "fim_tokens")
+    for kinds in [("mode_tokens", "fim_tokens"), ("sentinels", "mode_tokens", "fim_tokens")]:  # it has sentinels
+        tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), kinds)
+        require_same_model(contents, start(*kinds)[0], tokenizer, tmp_path)
+    for kinds, told in [(("fim_tokens", "mode_tokens"), "fim_tokens mode_tokens"), ((), "left out")]:
+        tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), kinds)
+        with pytest.raises(UserError) as caught:
+            require_same_model(contents, start(*kinds)[0], tokenizer, tmp_path)
+        assert caught.value.faults == (
+            f"--add-special-tokens is {told} here and mode_tokens fim_tokens in {tmp_path}; do as there, or choose "
+            "another folder.",
+        )
+    older = {**contents.tokenizer}
+    del older["added"]  # as written before there were such tokens
+    _, plain = start()
+    config, _ = start("sentinels")
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), ["sentinels"])
+    require_same_model(replace(plain, tokenizer={**older, "vocabulary_size": 1000}), config, tokenizer, tmp_path)

@@ -29,7 +29,7 @@ def main() -> None:
     config = RunConfig.from_dict(contents.run)
     # Another seed: what was not loaded would not be equal by chance.
     config = replace(config, batch=replace(config.batch, seed=config.batch.seed + 1))
-    tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model)
+    tokenizer = load_tokenizer(config.data.tokenizer_type, config.data.tokenizer_model, config.data.add_special_tokens)
     grid = grids.initialise(config.layout, device)
     _, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)

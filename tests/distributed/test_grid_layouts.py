@@ -1,8 +1,8 @@
 """Every legal cell of architecture and objective trains alike on every layout: losses and norms agree to rounding."""
 
 import pytest
+import test_layouts
 from launch import run_cases
-from test_layouts import LAYOUTS
 
 from megatron.architectures.legal_pairs import legal_objectives
 from megatron.architectures.registry import ARCHITECTURES
@@ -16,7 +16,14 @@ MODELS = {
     "encoder_decoder": {**DECODER, "encoder_num_layers": 3, "decoder_num_layers": 2, "disable_bias_linear": True},
 }
 HARD = ("dp4", "tp2-sp-pp2-vpp2")
-ALL = ("dp4", "tp2-sp", "pp2", "pp2-vpp2", "tp2-pp2", "tp2-sp-pp2-vpp2", "recompute-full", "recompute-selective-pp2")
+ALL = (
+    *("dp4", "tp2-sp", "pp2", "pp4", "pp2-vpp2", "tp2-pp2", "tp2-sp-pp2-vpp2", "pp2-vpp2-overlap"),
+    *("recompute-full", "recompute-selective-pp2"),
+)
+LAYOUTS = {
+    **test_layouts.LAYOUTS,
+    "pp2-vpp2-overlap": {**test_layouts.LAYOUTS["pp2-vpp2"], **test_layouts.LAYOUTS["overlap"]},
+}
 CELLS = [(architecture, objective) for architecture in ARCHITECTURES for objective in legal_objectives(architecture)]
 VARIANTS = {
     **{f"{architecture}:{objective}": {"model": MODELS[architecture]} for architecture, objective in CELLS},

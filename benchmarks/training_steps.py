@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from megatron.architectures.causal_decoder import CausalDecoder
+from megatron.architectures.flops import causal_pairs, flops_per_token
+from megatron.architectures.shapes import ModelShape
+from megatron.architectures.weights import count_parameters
 from megatron.attention.registry import choose_backend
 from megatron.device.device import Device
 from megatron.layout.grid import Grid
@@ -21,7 +24,6 @@ from megatron.layout.options import LayoutOptions
 from megatron.loop.options import OptimizerOptions
 from megatron.loop.setup import ModelRecipe, build_chunks, compute_dtype, make_trainable
 from megatron.loop.step import LossRule, train_step
-from megatron.loop.throughput import decoder_flops_per_token, decoder_parameters
 from megatron.modeling.options import ModelOptions
 from megatron.records import visibility
 from megatron.records.batch import Batch, Visibility
@@ -57,19 +59,25 @@ class StepShape:
         )
 
     @property
+    def shape(self) -> ModelShape:
+        """The model and its rows, from which the figures follow."""
+        return ModelShape(
+            architecture=CausalDecoder(),
+            model=self.model,
+            vocabulary_size=self.vocabulary_size,
+            max_positions=self.seq_length,
+            lengths=(self.seq_length, 0),
+        )
+
+    @property
     def flops_per_token(self) -> float:
         """Model FLOPs of a training step for each token, causal attention counted once."""
-        return decoder_flops_per_token(
-            self.model, padded_vocabulary_size=self.vocabulary_size, seq_length=self.seq_length
-        )
+        return flops_per_token(self.shape, causal_pairs(self.seq_length))
 
     @property
     def parameters(self) -> int:
         """Weights of the model."""
-        count = decoder_parameters(
-            self.model, padded_vocabulary_size=self.vocabulary_size, max_positions=self.seq_length
-        )
-        return count.total
+        return count_parameters(self.shape).total
 
 
 def random_tokens(shape: StepShape, device: Device) -> tuple[Tensor, Tensor]:

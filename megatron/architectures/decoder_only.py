@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
+from megatron.architectures.shapes import LayerShape
 from megatron.layout.options import LayoutOptions
 from megatron.layout.stages import even_chunks
 from megatron.modeling.options import ModelOptions
@@ -100,6 +101,10 @@ class DecoderOnly(LanguageModel):
     ) -> list[int]:
         """As many layers on each stage, but for the counts given for the first and the last."""
         return even_chunks(layout, model.num_layers)
+
+    def layers(self, model: ModelOptions, lengths: tuple[int, int]) -> tuple[LayerShape, ...]:
+        """Equal layers over the whole row."""
+        return tuple(LayerShape(stack="decoder", number=n, length=lengths[0]) for n in range(model.num_layers))
 
     def build(self, parts: ModelParts) -> nn.Module:
         """One stage of a decoder."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
+from megatron.architectures.shapes import LayerShape
 from megatron.layout.options import LayoutOptions
 from megatron.layout.stages import balanced_chunks
 from megatron.modeling.options import ModelOptions
@@ -87,6 +88,20 @@ class EncoderDecoder(LanguageModel):
         encoder_layer, decoder_layer, head = layer_costs(model, lengths, padded_vocabulary_size)
         costs = [encoder_layer] * model.encoder_layers + [decoder_layer] * model.decoder_layers
         return balanced_chunks(layout, costs, head)
+
+    def layers(self, model: ModelOptions, lengths: tuple[int, int]) -> tuple[LayerShape, ...]:
+        """Those of the encoder, then those of the decoder, which read the encoder's row as well."""
+        inputs, targets = lengths
+        last = model.encoder_layers - 1
+        encoder = [
+            LayerShape(stack="encoder", number=n, length=inputs, has_final_norm=n == last, shares_bias_table=True)
+            for n in range(model.encoder_layers)
+        ]
+        decoder = [
+            LayerShape(stack="decoder", number=n, length=targets, context=inputs, shares_bias_table=True)
+            for n in range(model.decoder_layers)
+        ]
+        return (*encoder, *decoder)
 
     def build(self, parts: ModelParts) -> nn.Module:
         """One stage of both stacks."""

@@ -11,6 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
 from megatron.architectures.row_rules import RowRules
+from megatron.architectures.shapes import LayerShape
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.grid import Grid
 from megatron.layout.options import LayoutOptions
@@ -64,11 +65,17 @@ class Architecture(Protocol):
         lengths: --seq-length and --decoder-seq-length, which with the vocabulary decide what layers and head cost.
         """
 
+    def layers(self, model: ModelOptions, lengths: tuple[int, int]) -> tuple[LayerShape, ...]:
+        """What its layers are, in the order in which a token passes them; lengths as in `layers_of_chunks`."""
+
     def build(self, parts: ModelParts) -> nn.Module:
         """The model chunk of one stage; its weights are drawn afterwards."""
 
-    def initial_std(self, options: ModelOptions, name: str) -> float | None:
-        """Standard deviation of the initial weights of a parameter by its global name; None leaves it zero."""
+    def initial_std(self, options: ModelOptions, name: str) -> float | tuple[float, ...] | None:
+        """Standard deviation of the initial weights of a parameter by its global name; None leaves it zero.
+
+        A tuple has one for each projection that the parameter stacks (`modeling.stacked_projections`).
+        """
 
     def losses(
         self, outputs: Tensor, batch: Batch, grid: Grid, *, vocabulary_size: int, z_loss_coeff: float

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from megatron.architectures.flops import flops_per_token
 from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.weights import count_parameters
 from megatron.attention.registry import AttentionBackend
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.state import scalar_optimizer_state
+from megatron.cli.figures import model_shape, visible_pairs
 from megatron.cli.resume import Origin, StartingPoint, start_from
 from megatron.cli.run_config import RunConfig
 from megatron.cli.run_folder import require_shared, require_space
@@ -28,7 +31,7 @@ from megatron.loop.saving import Saver
 from megatron.loop.setup import TrainableModel, build_chunks, compute_dtype, make_trainable
 from megatron.loop.step import LossRule
 from megatron.loop.stop_signal import StopSignal
-from megatron.loop.throughput import Throughput, decoder_flops_per_token, decoder_parameters, peak_tflops_of
+from megatron.loop.throughput import Throughput, peak_tflops_of
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -50,15 +53,9 @@ def build_training(
     model = build_model(config, tokenizer, grid, device, attend)
     saver = _saver(config, model, grid, say)
     start = start_from(origin, model, grid, say)
-    padded_vocabulary_size = config.model.padded_vocabulary_size(tokenizer.vocabulary_size)
-    parameters = decoder_parameters(
-        config.model,
-        padded_vocabulary_size=padded_vocabulary_size,
-        max_positions=config.model.max_position_embeddings or config.data.seq_length,
-    )
-    flops_per_token = decoder_flops_per_token(
-        config.model, padded_vocabulary_size=padded_vocabulary_size, seq_length=config.data.seq_length
-    )
+    shape = model_shape(config, tokenizer.vocabulary_size)
+    parameters = count_parameters(shape)
+    model_flops = flops_per_token(shape, visible_pairs(config, tokenizer))
     peak_tflops = config.logging.peak_tflops or peak_tflops_of(device.name)
     facts = RunFacts(
         run_folder=Path(config.checkpoint.save) if config.checkpoint.save else None,
@@ -79,7 +76,7 @@ def build_training(
             "device": device.name,
             "parameters": parameters.total,
             "non_embedding_parameters": parameters.non_embedding,
-            "flops_per_token": flops_per_token,
+            "flops_per_token": model_flops,
         }
         write_run_record(facts.run_folder, config, tokenizer, figures)
     hooks = build_hooks(HookSetup(logging=config.logging, run_folder=facts.run_folder, settings=config.as_dict()))
@@ -95,7 +92,7 @@ def build_training(
         train_source=loaders["train"],
         valid_source=loaders.get("valid"),
         ramp=BatchRamp(config.batch, grid.data_size),
-        throughput=Throughput(flops_per_token, peak_tflops),
+        throughput=Throughput(model_flops, peak_tflops),
         optimizer=config.optimizer,
         logging=config.logging,
         checkpoint=config.checkpoint,

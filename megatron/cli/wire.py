@@ -10,6 +10,7 @@ from megatron.architectures.protocol import Architecture
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.attention.registry import AttentionBackend, choose_backend
 from megatron.basics.draws import Draws
+from megatron.cli.figures import model_shape
 from megatron.cli.run_config import RunConfig
 from megatron.cli.wire_rows import build_objective, build_rows, row_rules
 from megatron.data.batch_positions import BatchGeometry
@@ -36,14 +37,14 @@ def attention_backend(config: RunConfig, device: Device) -> tuple[str, Attention
 
 def model_recipe(config: RunConfig, vocabulary_size: int) -> ModelRecipe:
     """What decides the weights of a fresh model."""
-    lengths = (config.data.seq_length, config.data.decoder_seq_length or config.data.seq_length)
+    shape = model_shape(config, vocabulary_size)
     return ModelRecipe(
-        architecture=ARCHITECTURES[config.architecture](),
-        model=config.model,
+        architecture=shape.architecture,
+        model=shape.model,
         vocabulary_size=vocabulary_size,
-        max_positions=config.model.max_position_embeddings or max(lengths),
+        max_positions=shape.max_positions,
         seed=config.batch.seed,
-        lengths=lengths,
+        lengths=shape.lengths,
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from megatron.architectures.legal_pairs import legal_objectives
+from megatron.architectures.weights import count_parameters
+from megatron.cli.figures import training_size
 from megatron.cli.run_config import RunConfig, parse_pretrain
-from megatron.loop.memory_estimate import TrainingSize, estimate_memory
-from megatron.loop.throughput import decoder_parameters
+from megatron.loop.memory_estimate import estimate_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -102,24 +103,12 @@ def test_launcher_starts_a_legal_run_of_the_size_it_names(launcher, started, mon
     memory = re.fullmatch(r"about ([\d.]+) GB per (?:GPU|process) \(vocabulary of ([\d,]+)\)", header["Memory"])
     assert memory, header["Memory"]
     vocabulary_size = int(memory[2].replace(",", ""))
-    size = TrainingSize(
-        model=config.model,
-        layout=config.layout,
-        batch=config.batch,
-        optimizer=config.optimizer,
-        seq_length=config.data.seq_length,
-        vocabulary_size=vocabulary_size,
-        world_size=processes,
-    )
+    size = training_size(config, vocabulary_size, processes)
     expected = estimate_memory(size).total / 1e9
     assert float(memory[1]) == pytest.approx(expected, rel=0.03), f"write about {expected:.2g} GB"
 
     named = re.search(r"of ([\d.]+)([MB]) parameters", header["What"])
-    parameters = decoder_parameters(
-        config.model,
-        padded_vocabulary_size=config.model.padded_vocabulary_size(vocabulary_size),
-        max_positions=config.data.seq_length,
-    )
+    parameters = count_parameters(size.shape)
     assert parameters.total == pytest.approx(float(named[1]) * {"M": 1e6, "B": 1e9}[named[2]], rel=0.1)
 
 

@@ -3,46 +3,60 @@
 import pytest
 import torch
 
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.shapes import ModelShape
+from megatron.architectures.weights import count_parameters
 from megatron.layout.options import LayoutOptions
-from megatron.loop.memory_estimate import TrainingSize, estimate_memory, layer_activations, parameters_of_rank
+from megatron.loop.memory_estimate import estimate_memory, layer_activations
 from megatron.loop.options import BatchOptions, OptimizerOptions
-from megatron.loop.throughput import decoder_parameters
+from megatron.loop.training_size import TrainingSize
 from megatron.modeling.options import ModelOptions
 from tests.oracles.one_process_model import batch_of, build_decoder, random_sequences, recipe_of
 
 S, B, H, A, L, V = 2048, 4, 6144, 64, 48, 51200  # the 22B model of Korthikanti et al. 2022, table 3
 
 
+def shape_of(model, architecture="causal_decoder", vocabulary_size=V, lengths=(S, S)):
+    return ModelShape(
+        architecture=ARCHITECTURES[architecture](),
+        model=ModelOptions(**model),
+        vocabulary_size=vocabulary_size,
+        max_positions=max(lengths),
+        lengths=lengths,
+    )
+
+
 def size_of(world_size=8, model=(), layout=(), batch=(), optimizer=()):
+    model = {
+        "num_layers": L,
+        "hidden_size": H,
+        "num_attention_heads": A,
+        "hidden_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "attention_backend": "fused_softmax",
+        **dict(model),
+    }
     return TrainingSize(
-        model=ModelOptions(
-            **{
-                "num_layers": L,
-                "hidden_size": H,
-                "num_attention_heads": A,
-                "hidden_dropout": 0.1,
-                "attention_dropout": 0.1,
-                "attention_backend": "fused_softmax",
-                **dict(model),
-            }
-        ),
+        shape=shape_of(model),
         layout=LayoutOptions(**{"tensor_model_parallel_size": 8, **dict(layout)}),
         batch=BatchOptions(**{"micro_batch_size": B, **dict(batch)}),
         optimizer=OptimizerOptions(**{"bf16": True, **dict(optimizer)}),
-        seq_length=S,
-        vocabulary_size=V,
         world_size=world_size,
     )
 
 
+def kept_by_layer(size):
+    return layer_activations(size, size.shape.layers[0])
+
+
 def test_layers_keep_what_table_2_says():
     whole = {"tensor_model_parallel_size": 1}
-    assert layer_activations(size_of(layout=whole)) == pytest.approx(S * B * H * (34 + 5 * A * S / H))
-    assert layer_activations(size_of()) == pytest.approx(S * B * H * (10 + 24 / 8 + 5 * A * S / (H * 8)))
+    assert kept_by_layer(size_of(layout=whole)) == pytest.approx(S * B * H * (34 + 5 * A * S / H))
+    assert kept_by_layer(size_of()) == pytest.approx(S * B * H * (10 + 24 / 8 + 5 * A * S / (H * 8)))
     parallel = size_of(layout={"sequence_parallel": True})
-    assert layer_activations(parallel) == pytest.approx(S * B * H / 8 * (34 + 5 * A * S / H))
+    assert kept_by_layer(parallel) == pytest.approx(S * B * H / 8 * (34 + 5 * A * S / H))
     selective = {"sequence_parallel": True, "recompute_granularity": "selective"}
-    assert layer_activations(size_of(layout=selective)) == S * B * H / 8 * 34
+    assert kept_by_layer(size_of(layout=selective)) == S * B * H / 8 * 34
 
 
 def test_full_recompute_keeps_layer_inputs_and_one_layer():
@@ -65,19 +79,19 @@ def test_full_recompute_keeps_layer_inputs_and_one_layer():
 )
 def test_one_device_holds_every_parameter(model):
     size = size_of(world_size=1, model=model, layout={"tensor_model_parallel_size": 1})
-    expected = decoder_parameters(size.model, padded_vocabulary_size=V, max_positions=S)
-    assert parameters_of_rank(size, 0) == expected.total
+    assert size.parameters_of_rank(0) == count_parameters(size.shape).total
 
 
 def test_pipeline_ranks_hold_every_parameter_once_and_a_tied_head_twice():
     size = size_of(layout={"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 4})
-    expected = decoder_parameters(size.model, padded_vocabulary_size=V, max_positions=S)
-    assert sum(parameters_of_rank(size, rank) for rank in range(4)) == expected.total + V * H
+    expected = count_parameters(size.shape)
+    assert sum(size.parameters_of_rank(rank) for rank in range(4)) == expected.total + V * H
 
 
 def test_bytes_for_each_parameter():
     size = size_of(world_size=16)
-    weights = parameters_of_rank(size, 0)
+    (weights,) = size.buckets_of(size.shape.whole())
+    assert size.parameters_of_rank(0) <= weights < size.parameters_of_rank(0) + 128
     estimate = estimate_memory(size)
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (2 * weights, 4 * weights, 12 * weights // 2)
     single = estimate_memory(size_of(world_size=16, optimizer={"bf16": False}))
@@ -93,20 +107,20 @@ def test_interleaving_costs_what_the_paper_says():
     chunked = size_of(
         world_size=4, model=model, layout={**layout, "num_virtual_stages_per_pipeline_rank": 3}, batch=many
     )
-    per_layer = layer_activations(plain)
+    per_layer = kept_by_layer(plain)
     assert estimate_memory(plain).activations == L * per_layer
     assert estimate_memory(chunked).activations == L * (1 + 3 / (4 * 3)) * per_layer
 
 
 def test_few_microbatches_fill_no_pipeline():
     layout = {"pipeline_model_parallel_size": 8, "tensor_model_parallel_size": 1}
-    assert estimate_memory(size_of(layout=layout)).activations < L * layer_activations(size_of(layout=layout))
+    assert estimate_memory(size_of(layout=layout)).activations < L * kept_by_layer(size_of(layout=layout))
 
 
 def test_library_kernels_keep_no_scores():
     on_gpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cuda"})
     on_cpu = size_of(model={"attention_backend": "auto"}, layout={"device": "cpu"})
-    assert layer_activations(on_cpu) - layer_activations(on_gpu) == 5 * A * S * S * B / 8
+    assert kept_by_layer(on_cpu) - kept_by_layer(on_gpu) == 5 * A * S * S * B / 8
 
 
 def kept_by_autograd(model, dtype, rows=2, length=256):
@@ -144,12 +158,10 @@ def test_a_layer_keeps_what_autograd_keeps(variant, dtype):
     model = {"hidden_size": 256, "num_attention_heads": 4, "attention_backend": "sdpa", **variant}
     three, two = (kept_by_autograd({**model, "num_layers": layers}, dtype) for layers in (3, 2))
     size = TrainingSize(
-        model=ModelOptions(**model),
+        shape=shape_of({**model, "num_layers": 1}, vocabulary_size=100, lengths=(256, 0)),
         layout=LayoutOptions(),
         batch=BatchOptions(micro_batch_size=2),
         optimizer=OptimizerOptions(bf16=dtype == torch.bfloat16),
-        seq_length=256,
-        vocabulary_size=100,
         world_size=1,
     )
-    assert layer_activations(size) == pytest.approx(three - two, rel=0.03)
+    assert kept_by_layer(size) == pytest.approx(three - two, rel=0.03)

@@ -1,0 +1,103 @@
+"""What memory, traffic and time of a training run depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from megatron.architectures.shapes import ModelShape
+from megatron.architectures.weights import Weight, stage_weights
+from megatron.layout.options import LayoutOptions
+from megatron.layout.stages import Stage
+from megatron.loop.gradient_buffers import bucket_sizes
+from megatron.loop.options import BatchOptions, OptimizerOptions
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSize:
+    """A model, how it is spread over `world_size` devices, and what a step takes."""
+
+    shape: ModelShape
+    layout: LayoutOptions
+    batch: BatchOptions
+    optimizer: OptimizerOptions
+    world_size: int
+
+    @property
+    def element(self) -> int:
+        """Bytes of a weight or an activation."""
+        return 2 if self.optimizer.bf16 or self.optimizer.fp16 else FLOAT32
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Copies of the model."""
+        return self.world_size // self.layout.model_parallel_size
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a step."""
+        return self.batch.global_batch_size or self.batch.micro_batch_size * self.data_parallel_size
+
+    @property
+    def microbatches(self) -> int:
+        """Micro-batches of a step on each copy."""
+        return self.global_batch_size // (self.batch.micro_batch_size * self.data_parallel_size)
+
+    @property
+    def sequence_shards(self) -> int:
+        """Into how many parts norms and dropout are cut along the sequence."""
+        return self.layout.tensor_model_parallel_size if self.layout.sequence_parallel else 1
+
+    @property
+    def num_chunks(self) -> int:
+        """Model chunks of a pipeline rank."""
+        return self.layout.num_virtual_stages_per_pipeline_rank or 1
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether the attention backend keeps its probabilities for the backward pass; whole kernels do not."""
+        model = self.shape.model
+        if self.layout.recompute_granularity is not None or model.attention_backend == "sdpa":
+            return False
+        if self.layout.device == "cpu":
+            return model.attention_dropout > 0
+        is_plain = model.position_embedding_type not in ("alibi", "relative")
+        takes_library_kernel = model.attention_backend == "auto" and is_plain and self.shape.architecture.is_causal
+        return not takes_library_kernel
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """All model chunks in the order in which a token passes them."""
+        return self.shape.stages(self.layout)
+
+    def chunks_of(self, pipeline_rank: int) -> list[Stage]:
+        """The chunks of one pipeline rank."""
+        return [stage for stage in self.stages if stage.pipeline_rank == pipeline_rank]
+
+    def weights_of(self, stage: Stage) -> tuple[Weight, ...]:
+        """The weights of a chunk."""
+        return tuple(stage_weights(self.shape, stage))
+
+    def buckets_of(self, stage: Stage) -> list[int]:
+        """Numbers in each bucket of gradients of a chunk on one device."""
+        is_first_chunk = stage.virtual_rank == 0
+        return bucket_sizes(self.weights_of(stage), self.layout, self.data_parallel_size, is_first_chunk=is_first_chunk)
+
+    def hidden_bytes(self, length: int) -> int:
+        """Hidden states of a micro-batch over `length` positions of each row, whole."""
+        return self.element * self.batch.micro_batch_size * length * self.shape.model.hidden_size
+
+    def parameters_of_rank(self, pipeline_rank: int) -> int:
+        """Weights on a device of this pipeline rank, padding left out."""
+        tensor = self.layout.tensor_model_parallel_size
+        chunks = self.chunks_of(pipeline_rank)
+        return sum(weight.local_size(tensor) for stage in chunks for weight in self.weights_of(stage))
+
+    def recomputed_layers(self, stage: Stage) -> int:
+        """Layers of a chunk, its first ones, whose forward pass runs twice."""
+        if self.layout.recompute_granularity != "full":
+            return 0
+        is_uniform = self.layout.recompute_method == "uniform"
+        return stage.num_layers if is_uniform else min(self.layout.recompute_num_layers, stage.num_layers)

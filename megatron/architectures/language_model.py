@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from megatron.modeling.options import ModelOptions
+from megatron.modeling.t5_initial_std import t5_initial_std
 
 if TYPE_CHECKING:  # a command line is checked against this file before torch is imported
     from torch import Tensor
@@ -26,11 +27,14 @@ class LanguageModel:
         """Sublayers that write to the residual stream which the parameter `name` writes to."""
         raise NotImplementedError
 
-    def initial_std(self, options: ModelOptions, name: str) -> float | None:
-        """--init-method-std, over the square root of all sublayers of a stack for what writes to its residual stream.
+    def initial_std(self, options: ModelOptions, name: str) -> float | tuple[float, ...] | None:
+        """T5's with --init-method t5; else --init-method-std, smaller for what writes to the residual stream.
 
+        There it is over the square root of the number of all sublayers that write to the same stream.
         Source: GPT-2, Radford et al. 2019, section 2.3.
         """
+        if options.init_method == "t5":
+            return t5_initial_std(options, name)
         if name.endswith(RESIDUAL_WRITERS):
             return options.init_method_std / math.sqrt(self.residual_writers(options, name))
         return options.init_method_std

@@ -20,7 +20,7 @@ from megatron.tokenization.tokenizer import Tokenizer
 RUN_RECORD_NAME = "run.json"
 PACKAGES = ("torch", "megatron-core", "numpy", "safetensors", "sentencepiece", "transformers")
 # Model settings that change how a step is computed and not what is computed from which weights.
-FREE_MODEL_SETTINGS = ("hidden_dropout", "attention_dropout", "attention_backend", "init_method_std")
+FREE_MODEL_SETTINGS = ("hidden_dropout", "attention_dropout", "attention_backend", "init_method", "init_method_std")
 
 
 def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Any]:

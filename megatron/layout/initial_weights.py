@@ -6,7 +6,7 @@ whole stack, so they do not depend on pipeline stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from megatron.core.tensor_parallel.layers import (
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from megatron.basics.seeds import seed_for
 from megatron.layout.grid import Grid
+from megatron.layout.row_blocks import PADDING, RowBlocks, block_of_rows
 
-InitialStd = Callable[[str], float | None]
+WidthsOf = Callable[[str], Sequence[int] | None]
+InitialStd = Callable[[str], float | tuple[float, ...] | None]
 TIED_COPY, TIED_ORIGINAL = "output_layer.weight", "embedding.word_embeddings.weight"
 
 
@@ -49,14 +51,37 @@ def mark_shards(chunk: nn.Module) -> None:
             set_tensor_model_parallel_attributes(weight, True, cut_along[type(module)], 1)
 
 
+def mark_row_blocks(chunk: nn.Module, grid: Grid, widths_of: WidthsOf, *, vocabulary_size: int, gated: bool) -> None:
+    """Note on each parameter its RowBlocks, as `row_blocks`. The arguments are those of `draw_weights`."""
+    for name, parameter in global_names(chunk):
+        dim = 0 if shard_dim(parameter) == 0 else None
+        rows = parameter.shape[0] * (grid.tensor_size if dim == 0 else 1)
+        numbers = block_of_rows(widths_of(name) or (rows,), rows)
+        if holds_vocabulary(name):
+            numbers[vocabulary_size:] = PADDING
+        sizes = tuple(torch.bincount(numbers[numbers != PADDING]).tolist())
+        local = shard(numbers, dim, grid, halves=gated and "linear_fc1" in name)
+        parameter.row_blocks = RowBlocks(local.to(parameter.device), sizes)  # type: ignore[attr-defined]
+
+
 @torch.no_grad()
 def draw_weights(
-    chunk: nn.Module, grid: Grid, seed: int, initial_std: InitialStd, *, vocabulary_size: int, gated: bool, tied: bool
+    chunk: nn.Module,
+    grid: Grid,
+    seed: int,
+    initial_std: InitialStd,
+    widths_of: WidthsOf,
+    *,
+    vocabulary_size: int,
+    gated: bool,
+    tied: bool,
 ) -> None:
     """Fill every parameter of a chunk.
 
-    initial_std(name) is the standard deviation of a matrix's normal draw. Vectors become ones (norm weights) or zeros
-    (biases). Rows of embeddings beyond `vocabulary_size` are zero, so padding does not change what is drawn.
+    initial_std(name) is the standard deviation of a matrix's normal draw, or one for each of the projections that the
+    matrix stacks, whose rows take turns in the widths of widths_of(name) (see `block_of_rows`; None: it is a single
+    one). Vectors become ones (norm weights) or zeros (biases). Rows of embeddings beyond `vocabulary_size` are zero, so
+    padding does not change what is drawn.
     gated: the first feed-forward matrix stacks gate and up projection, which are sharded one by one.
     """
     for name, parameter in global_names(chunk):
@@ -74,11 +99,19 @@ def draw_weights(
         std = initial_std(name)
         if std is None:
             whole.zero_()
-        elif "word_embeddings" in name or name == TIED_COPY:
+        elif isinstance(std, tuple):
+            blocks = block_of_rows(widths_of(name) or shape[:1], shape[0])
+            whole.normal_(generator=generator).mul_(torch.tensor(std)[blocks, None])
+        elif holds_vocabulary(name):
             whole.zero_()[:vocabulary_size].normal_(0.0, std, generator=generator)
         else:
             whole.normal_(0.0, std, generator=generator)
         parameter.copy_(shard(whole, dim, grid, halves=gated and "linear_fc1" in name))
+
+
+def holds_vocabulary(name: str) -> bool:
+    """Whether a parameter has a row for each word."""
+    return "word_embeddings" in name or name == TIED_COPY
 
 
 def shard_dim(parameter: nn.Parameter) -> int | None:

@@ -23,13 +23,14 @@ from megatron.attention.registry import AttentionBackend
 from megatron.device.device import Device
 from megatron.layout import grid as grids
 from megatron.layout.grid import Grid
-from megatron.layout.initial_weights import draw_weights, mark_shards
+from megatron.layout.initial_weights import draw_weights, mark_row_blocks, mark_shards
 from megatron.layout.options import LayoutOptions
 from megatron.layout.pipeline_copies import sum_gradients_of_copies
 from megatron.layout.stages import stages_of
 from megatron.loop.options import OptimizerOptions
 from megatron.modeling.config import transformer_config
 from megatron.modeling.options import ModelOptions
+from megatron.modeling.stacked_projections import stacked_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +115,17 @@ def build_chunks(
         )
         chunk = recipe.architecture.build(parts).to(device=device.torch_device, dtype=dtype)
         mark_shards(chunk)
+        widths_of = partial(stacked_widths, recipe.model)
+        sizes: dict[str, Any] = {"vocabulary_size": recipe.vocabulary_size, "gated": recipe.model.is_gated}
+        mark_row_blocks(chunk, grid, widths_of, **sizes)
         draw_weights(
             chunk,
             grid,
             recipe.seed,
-            lambda name: recipe.architecture.initial_std(recipe.model, name),
-            vocabulary_size=recipe.vocabulary_size,
-            gated=recipe.model.is_gated,
+            partial(recipe.architecture.initial_std, recipe.model),
+            widths_of,
             tied=not recipe.model.untie_embeddings_and_output_weights,
+            **sizes,
         )
         chunks.append(chunk)
     return config, chunks

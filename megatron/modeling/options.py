@@ -66,6 +66,11 @@ class ModelOptions(Options):
     make_vocab_size_divisible_by: int = option(
         128, "Pad the embedding to a multiple of this. Padding never changes the loss.", minimum=1
     )
+    init_method: str = option(
+        "normal",
+        "Widths of initial weights: normal, GPT-2's around --init-method-std; t5, each matrix by its inputs.",
+        choices=("normal", "t5"),
+    )
     init_method_std: float = option(0.02, "Standard deviation of the initial weights.", above=0.0)
     hidden_dropout: float = option(
         0.0, "Dropout after embeddings, attention and feed-forward.", minimum=0, maximum=0.99
@@ -132,6 +137,8 @@ class ModelOptions(Options):
                 f"--rotary-percent {self.rotary_percent} of a head of {self.head_size} is an odd width; "
                 "rotary positions need an even one."
             )
+        if self.init_method != "normal":
+            yield from self.without_effect(("init_method_std",), f"with --init-method {self.init_method}")
         for position_type, names in POSITION_SETTINGS.items():
             if self.position_embedding_type != position_type:
                 yield from self.without_effect(names, f"without --position-embedding-type {position_type}")

@@ -44,5 +44,5 @@ format: setup ## Lay out Python and C++ in the house style
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 clean: ## Remove what was built; .venv and runs stay
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis megatron/device/triarch_ops.so
+	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis megatron/*/*.so
 	find megatron tests tools benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
-"""Packaging, and the build of csrc/ into megatron/device/triarch_ops.so.
+"""Packaging, and the build of csrc/: megatron/device/triarch_ops.so and megatron/objectives/corruption_native.*.so.
 
-`python setup.py build_ext --inplace` compiles what changed since the last build. The library needs no Python headers:
-torch loads it by path. Where it cannot be built one line says why and the installation goes on without it; the same
-functions in plain torch then do its work. TRIARCH_NO_NATIVE=1 skips the build, CXX and NVCC name the compilers,
-TORCH_CUDA_ARCH_LIST (for example "8.0;9.0") the GPUs; without it sm_80, sm_90 and sm_100 are built.
+`python setup.py build_ext --inplace` compiles what changed since the last build. The first library needs torch and no
+Python headers: torch loads it by path. The second is a Python extension and needs no torch. Where one cannot be built
+one line says why and the installation goes on without it; the same functions in plain torch or numpy then do its work.
+TRIARCH_NO_NATIVE=1 skips the build, CXX and NVCC name the compilers, TORCH_CUDA_ARCH_LIST (for example "8.0;9.0") the
+GPUs; without it sm_80, sm_90 and sm_100 are built.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
-LIBRARY = "megatron/device/triarch_ops.so"
+OPS, CORRUPTION = "megatron.device.triarch_ops", "megatron.objectives.corruption_native"
 
 # Contraction into fused multiply-adds is wanted; nothing here may assume that NaN does not occur.
 LOOP_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast"]
@@ -39,6 +42,7 @@ X86_LEVELS = {
     "Avx2": ["-mavx2", "-mfma"],
     "Avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
+CORRUPTION_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wall"]
 DEFAULT_CUDA_ARCHITECTURES = ("80", "90", "100")
 
 
@@ -60,42 +64,65 @@ class Unit:
         return folder / f"{self.name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:16]}.o"
 
 
-class BuildNativeOps(build_ext):
-    """Builds the one extension, or says in one line why not."""
+class BuildNative(build_ext):
+    """Builds both libraries, or says in one line why not."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """No Python version in the name: the library does not depend on it."""
-        return fullname.replace(".", "/") + ".so"
+        """The ops have no Python version in their name: they do not depend on it."""
+        return fullname.replace(".", "/") + ".so" if fullname == OPS else super().get_ext_filename(fullname)
+
+    def build_extensions(self) -> None:
+        """Build each by itself; what both lack is said once."""
+        try:
+            self.cxx = find_compiler()
+        except CannotBuild as reason:
+            for ext in self.extensions:
+                self._target(ext).unlink(missing_ok=True)
+            print(
+                f"native ops: not built: {reason} Plain torch and numpy will do the same work, more slowly.", flush=True
+            )
+            return
+        super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile and link csrc/."""
-        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        """Compile and link one of them."""
+        name, instead, build = BUILDS[ext.name]
+        target = self._target(ext)
         try:
-            build_library(target)
+            build(self.cxx, target)
         except CannotBuild as reason:
             target.unlink(missing_ok=True)  # one built from other sources must not be taken for it
-            print(f"native ops: not built: {reason} Plain torch will do the same work, more slowly.", flush=True)
+            print(f"{name}: not built: {reason} {instead} will do the same work, more slowly.", flush=True)
 
     def copy_extensions_to_source(self) -> None:
-        """Put the library beside the sources; where none was built, take away the one of an earlier build."""
-        built = Path(self.build_lib) / LIBRARY
-        if built.exists():
-            shutil.copy2(built, ROOT / LIBRARY)
-        else:
-            (ROOT / LIBRARY).unlink(missing_ok=True)
+        """Put the libraries beside the sources; where none was built, take away the one of an earlier build."""
+        for ext in self.extensions:
+            built, place = self._target(ext), ROOT / self.get_ext_filename(ext.name)
+            if built.exists():
+                shutil.copy2(built, place)
+            else:
+                place.unlink(missing_ok=True)
 
     def get_outputs(self) -> list[str]:
         """Only what exists: the build may have been skipped."""
         return [path for path in super().get_outputs() if Path(path).exists()]
 
+    def _target(self, ext: Extension) -> Path:
+        return (Path(self.build_lib) / self.get_ext_filename(ext.name)).resolve()
 
-def build_library(target: Path) -> None:
-    """Bring `target` up to date with csrc/. Raises CannotBuild."""
+
+def find_compiler() -> str:
+    """The C++ compiler. Raises CannotBuild."""
     if os.environ.get("TRIARCH_NO_NATIVE") == "1":
         raise CannotBuild("TRIARCH_NO_NATIVE=1 is set.")
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
         raise CannotBuild("no C++ compiler was found (install g++, or name one in CXX).")
+    return compiler
+
+
+def build_ops(compiler: str, target: Path) -> None:
+    """Bring the torch ops up to date with csrc/. Raises CannotBuild."""
     try:
         import torch
         from torch.utils.cpp_extension import include_paths
@@ -104,7 +131,41 @@ def build_library(target: Path) -> None:
 
     includes = [f"-I{path}" for path in include_paths()]
     units = cpu_units(compiler, includes) + cuda_units(torch.version.cuda, includes)
-    headers_digest = digest_of([*sorted(CSRC.rglob("*.h")), *sorted(CSRC.rglob("*.cuh"))], torch.__version__)
+    cuda_libraries = ["-lc10_cuda", "-ltorch_cuda"] if torch.version.cuda is not None else []
+    libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10", "-ltorch_cpu", *cuda_libraries]
+    # OpenMP and the CUDA runtime are not linked: their symbols come from the copies that torch has loaded, since a
+    # second copy would bring a second thread pool.
+    build_library(compiler, units, target, ["-Wl,--no-as-needed"], libraries, version=torch.__version__)
+
+
+def build_corruption(compiler: str, target: Path) -> None:
+    """Bring the Python extension up to date with csrc/corruption. Raises CannotBuild."""
+    try:
+        import pybind11
+    except ImportError:
+        raise CannotBuild("pybind11 is not installed here (`pip install pybind11`).") from None
+
+    includes = [f"-I{path}" for path in (pybind11.get_include(), sysconfig.get_path("include"))]
+    sources = [*sorted((CSRC / "corruption").glob("*.cpp")), CSRC / "bindings" / "corruption.cpp"]
+    units = [
+        Unit(source, (compiler, *CORRUPTION_FLAGS, *includes), f"{source.parent.name}-{source.stem}")
+        for source in sources
+    ]
+    build_library(compiler, units, target, [], [], version=f"{pybind11.__version__} {sys.version}")
+
+
+# Name for a person, what does the work instead, and how to build it.
+BUILDS: dict[str, tuple[str, str, Callable[[str, Path], None]]] = {
+    OPS: ("native ops", "Plain torch", build_ops),
+    CORRUPTION: ("native corruption", "Numpy", build_corruption),
+}
+
+
+def build_library(
+    compiler: str, units: list[Unit], target: Path, link_flags: list[str], libraries: list[str], *, version: str
+) -> None:
+    """Compile the units that are not current and link them. `version`: of what else they are made from."""
+    headers_digest = digest_of([*sorted(CSRC.rglob("*.h")), *sorted(CSRC.rglob("*.cuh"))], version)
     folder = ROOT / "build" / "native"
     folder.mkdir(parents=True, exist_ok=True)
     objects = [unit.object_file(folder, headers_digest) for unit in units]
@@ -113,7 +174,7 @@ def build_library(target: Path) -> None:
         print(f"native ops: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda work: compile_unit(*work), stale))
-    link(compiler, objects, target, Path(torch.__file__).parent / "lib", has_cuda=torch.version.cuda is not None)
+    link(compiler, objects, target, link_flags, libraries)
 
 
 def cpu_units(compiler: str, includes: list[str]) -> list[Unit]:
@@ -168,21 +229,15 @@ def compile_unit(unit: Unit, target: Path) -> None:
     unfinished.replace(target)
 
 
-def link(compiler: str, objects: list[Path], target: Path, torch_libraries: Path, *, has_cuda: bool) -> None:
-    """Link into `target`; skipped when it was linked from the same objects.
-
-    OpenMP and the CUDA runtime are not linked: their symbols come from the copies that torch has loaded, since a
-    second copy would bring a second thread pool.
-    """
+def link(compiler: str, objects: list[Path], target: Path, flags: list[str], libraries: list[str]) -> None:
+    """Link into `target`; skipped when it was linked from the same objects."""
     stamp = ROOT / "build" / "native" / f"linked-{digest_of([], str(target))[:16]}"
-    recipe = digest_of([], *(path.name for path in objects), str(torch_libraries))
+    recipe = digest_of([], *(path.name for path in objects), *flags, *libraries)
     if target.exists() and stamp.exists() and stamp.read_text() == recipe:
         return
-    libraries = ["-lc10", "-ltorch_cpu", *(["-lc10_cuda", "-ltorch_cuda"] if has_cuda else [])]
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(f".{os.getpid()}.tmp.so")
-    command = [compiler, "-shared", "-Wl,--no-as-needed", *map(str, objects), f"-L{torch_libraries}", *libraries]
-    run([*command, "-o", str(unfinished)])
+    run([compiler, "-shared", *flags, *map(str, objects), *libraries, "-o", str(unfinished)])
     unfinished.replace(target)
     stamp.write_text(recipe)
     print(f"native ops: built {target}", flush=True)
@@ -202,6 +257,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     setup(
         packages=find_namespace_packages(include=["megatron.*"]),
-        ext_modules=[Extension("megatron.device.triarch_ops", sources=[])],
-        cmdclass={"build_ext": BuildNativeOps},
+        ext_modules=[Extension(name, sources=[]) for name in BUILDS],
+        cmdclass={"build_ext": BuildNative},
     )

@@ -21,7 +21,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
-LIBRARY = ROOT / "megatron" / "device" / "triarch_ops.so"
 RECORD = ENVIRONMENT / "triarch-setup.json"
 UNFINISHED = ENVIRONMENT / "triarch-setup.unfinished"
 PACKAGE_FILES = ("requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml", "setup.py")
@@ -54,7 +53,7 @@ def update() -> None:
     wanted = {"place": f"{ROOT} {sys.version}", "packages": digest(ROOT / name for name in PACKAGE_FILES)}
     wanted["native"] = digest(sorted((ROOT / "csrc").rglob("*.*")), wanted["packages"], *compilers())
     done = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    if {**wanted, "has_library": LIBRARY.exists()} == done and PYTHON.exists():
+    if {**wanted, "libraries": built_libraries()} == done and PYTHON.exists():
         return
     if UNFINISHED.exists() or wanted["place"] != done.get("place") or not PYTHON.exists():
         say(f"making .venv with Python {sys.version.split()[0]}")
@@ -66,7 +65,7 @@ def update() -> None:
         record({"place": wanted["place"], "packages": wanted["packages"]})
         UNFINISHED.unlink()
     run([str(PYTHON), "setup.py", "--quiet", "build_ext", "--inplace"], "csrc/ could not be built (see above)")
-    record({**wanted, "has_library": LIBRARY.exists()})
+    record({**wanted, "libraries": built_libraries()})
     say(f"ready in .venv ({time.monotonic() - started:.0f} s)")
 
 
@@ -86,7 +85,12 @@ def install_packages() -> None:
     run([*pip, *editable], f"this checkout could not be installed: {advice}", TRIARCH_NO_NATIVE="1")
 
 
-def record(done: dict[str, str | bool]) -> None:
+def built_libraries() -> list[str]:
+    """What of csrc/ is built; a library that somebody deleted leads to a new build."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "megatron").glob("*/*.so"))
+
+
+def record(done: dict[str, str | list[str]]) -> None:
     """Note what is done, for the next call; the old note or the whole new one, never half of it."""
     unfinished = RECORD.with_suffix(".tmp")
     unfinished.write_text(json.dumps(done, indent=2) + "\n")

@@ -43,6 +43,25 @@ class Draws:
         """A number in [0, 1), a multiple of 2^-53."""
         return (self._word() >> 11) * 2.0**-53
 
+    def subset(self, total: int, count: int) -> NDArray[np.int64]:
+        """`count` different numbers below `total`, int64 [count], ascending; every such set is equally likely.
+
+        Floyd's way takes one word a number (Bentley and Floyd 1987). Those drawn twice give way to `last`, which no
+        number before could be.
+        """
+        lasts = np.arange(total - count, total, dtype=np.uint64)
+        drawn = (self.words(count) >> np.uint64(32)) * (lasts + np.uint64(1)) >> np.uint64(32)
+        chosen: set[int] = set()
+        for number, last in zip(drawn.tolist(), lasts.tolist(), strict=True):
+            chosen.add(last if number in chosen else number)
+        return np.array(sorted(chosen), np.int64)
+
+    def hand_over(self, count: int) -> int:
+        """A seed whose first `count` words are the next ones here; these are taken by it."""
+        seed = (self.seed + self._taken * _GOLDEN) & _WORD
+        self._taken += count
+        return seed
+
     def _word(self) -> int:
         self._taken += 1
         word = (self.seed + self._taken * _GOLDEN) & _WORD

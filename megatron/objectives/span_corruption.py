@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
+from megatron.objectives.noise_spans import NoiseSpans, corrupt_rows, words_of_row
 from megatron.objectives.options import ObjectiveOptions
 from megatron.records.example import SequencePair
 from megatron.records.room import Room
@@ -38,8 +39,7 @@ class SpanCorruption:
 
     room: Room
     sentinels: NDArray[np.int32]
-    noise_density: float
-    mean_noise_span_length: float
+    noise_spans: NoiseSpans
 
     @classmethod
     def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
@@ -50,8 +50,7 @@ class SpanCorruption:
         objective = cls(
             room=room,
             sentinels=np.array(special.sentinels, np.int32),
-            noise_density=options.noise_density,
-            mean_noise_span_length=options.mean_noise_span_length,
+            noise_spans=NoiseSpans(options.noise_density, options.mean_noise_span_length),
         )
         longest = objective.window_length
         if longest < 2:
@@ -60,12 +59,8 @@ class SpanCorruption:
                 "raise --seq-length or --decoder-seq-length."
             )
         _, spans = objective.counts(longest)
-        if spans > len(special.sentinels):
-            raise UserError(
-                f"--objective span_corruption makes {spans} spans of a window of {longest} tokens, and the vocabulary "
-                f"of --tokenizer-model has {len(special.sentinels)} sentinels; --add-special-tokens sentinels makes "
-                "them 100, shorter rows or a larger --mean-noise-span-length need fewer."
-            )
+        fewer = "shorter rows or a larger --mean-noise-span-length"
+        require_sentinels("span_corruption", spans, longest, special, fewer)
         return objective
 
     def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
@@ -73,28 +68,8 @@ class SpanCorruption:
         tokens = window.tokens
         if len(tokens) < 2:
             return (SequencePair(inputs=tokens, targets=tokens[:0], is_complete=True),)
-        noise, spans = self.counts(len(tokens))
-        lengths = np.empty(2 * spans, np.int64)
-        lengths[1::2] = _random_lengths(noise, spans, draws)
-        lengths[0::2] = _random_lengths(len(tokens) - noise, spans, draws)
-        starts = np.cumsum(lengths) - lengths
-        is_noise = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
-        return (
-            SequencePair(
-                inputs=self._with_sentinels(tokens, ~is_noise, starts[1::2]),
-                targets=self._with_sentinels(tokens, is_noise, starts[0::2]),
-                is_complete=True,
-            ),
-        )
-
-    def _with_sentinels(
-        self, tokens: NDArray[np.int32], kept: NDArray[np.bool_], gaps: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """The tokens that are kept, and for each of the gaps, by where it begins, its sentinel."""
-        marked, kept = tokens.copy(), kept.copy()
-        marked[gaps] = self.sentinels[: len(gaps)]
-        kept[gaps] = True
-        return marked[kept]
+        inputs, targets = corrupt(tokens, draws, self.sentinels, *self.counts(len(tokens)))
+        return (SequencePair(inputs=inputs, targets=targets, is_complete=True),)
 
     @property
     def window_length(self) -> int:
@@ -115,19 +90,26 @@ class SpanCorruption:
 
     def counts(self, num_tokens: int) -> tuple[int, int]:
         """(noise tokens, spans) of a window of two or more tokens."""
-        noise = min(max(round(num_tokens * self.noise_density), 1), num_tokens - 1)
-        spans = min(max(round(noise / self.mean_noise_span_length), 1), num_tokens - noise)
-        return noise, spans
+        return self.noise_spans.counts(num_tokens)
 
     def _overflows(self, num_tokens: int) -> bool:
         return not self.room.holds(*self.size(num_tokens))
 
 
-def _random_lengths(total: int, parts: int, draws: Draws) -> NDArray[np.int64]:
-    """`parts` lengths of 1 or more with the sum `total`, all such compositions equally likely.
+def corrupt(
+    tokens: NDArray[np.int32], draws: Draws, sentinels: NDArray[np.int32], noise: int, spans: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(inputs, targets) of one text, int32 [n]; see `corrupt_rows`."""
+    seeds = np.array([draws.hand_over(words_of_row(spans))], np.uint64)
+    inputs, targets = corrupt_rows(tokens[np.newaxis], seeds, sentinels, noise, spans)
+    return inputs[0], targets[0]
 
-    Of the total - 1 places between items those with the smallest words become borders.
-    """
-    words = draws.words(total - 1)
-    borders = np.sort(np.argsort(words, kind="stable")[: parts - 1]) + 1
-    return np.diff(borders, prepend=0, append=total)
+
+def require_sentinels(objective: str, spans: int, window_length: int, special: SpecialTokens, fewer: str) -> None:
+    """Raises UserError when a window has more spans than the vocabulary has sentinels; `fewer`: what needs fewer."""
+    if spans > len(special.sentinels):
+        raise UserError(
+            f"--objective {objective} makes {spans} spans of a window of {window_length} tokens, and the vocabulary "
+            f"of --tokenizer-model has {len(special.sentinels)} sentinels; --add-special-tokens sentinels makes them "
+            f"100, {fewer} need fewer."
+        )

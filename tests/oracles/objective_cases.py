@@ -46,3 +46,14 @@ def window_of(tokens: Any, starts: Any = (), index: int = 0) -> Window:
 def random_window(length: int, seed: int = 0) -> Window:
     """A window of text."""
     return window_of(np.random.default_rng(seed).integers(3, TEXT, length))
+
+
+def splice(inputs: list[int], targets: list[int], sentinels: set[int]) -> tuple[list[int], dict[int, list[int]]]:
+    """The window again: each sentinel of the inputs gives way to what follows it in the targets; and what is left."""
+    hidden: dict[int, list[int]] = {}
+    for token in targets:
+        if token in sentinels:
+            gap = hidden.setdefault(token, [])
+        else:
+            gap.append(token)
+    return [token for kept in inputs for token in hidden.pop(kept, [kept])], hidden

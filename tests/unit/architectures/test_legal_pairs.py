@@ -17,6 +17,24 @@ def test_an_objective_is_legal_where_its_examples_are_accepted(monkeypatch):
     assert legal_objectives("causal_decoder") == []
 
 
+# The table that people are told: an encoder-decoder has nothing to put into its encoder for running text.
+LEGAL = {
+    "causal_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle"},
+    "prefix_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle"},
+    "encoder_decoder": {"prefix_lm", "span_corruption", "ul2"},
+}
+
+
+@pytest.mark.parametrize("architecture", LEGAL)
+def test_legal_pairs_are_those_of_the_table(architecture):
+    assert set(legal_objectives(architecture)) == LEGAL[architecture]
+
+
+def test_the_table_names_every_architecture_and_objective():
+    assert set(LEGAL) == set(ARCHITECTURES)
+    assert set().union(*LEGAL.values()) == set(OBJECTIVES)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_know_their_names(name):
     assert ARCHITECTURES[name].name == name

@@ -12,20 +12,8 @@ from hypothesis import strategies as st
 
 from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
-from megatron.objectives import span_corruption
 from megatron.records.special_tokens import SpecialTokens
-from tests.oracles.objective_cases import SPECIAL, build, decoder_room, random_window, two_rows, window_of
-
-
-def splice(inputs, targets, sentinels):
-    """The window again: each sentinel of the inputs gives way to what follows it in the targets."""
-    hidden, gap = {}, None
-    for token in targets:
-        if token in sentinels:
-            gap = hidden.setdefault(token, [])
-        else:
-            gap.append(token)
-    return [token for kept in inputs for token in hidden.pop(kept, [kept])], hidden
+from tests.oracles.objective_cases import SPECIAL, build, decoder_room, random_window, splice, two_rows, window_of
 
 
 @pytest.mark.parametrize(
@@ -48,13 +36,12 @@ def test_one_row_holds_inputs_and_targets(row, raw, size):
     assert objective.window_length == raw and objective.size(raw) == size
 
 
-def test_the_worked_example(monkeypatch):
-    lengths = {4: [1, 3], 6: [4, 2]}
-    monkeypatch.setattr(span_corruption, "_random_lengths", lambda total, parts, draws: np.array(lengths[total]))
+def test_the_worked_example():
+    """Whichever seed lays the spans like this, sentinels and parts come out like this."""
     special = SpecialTokens(end=1, sentinels=(99, 98))
     objective = build("span_corruption", two_rows(9, 7), special, noise_density=0.4, mean_noise_span_length=2.0)
-    (example,) = objective(window_of(range(10, 20)), Draws(0))
-    assert example.inputs.tolist() == [10, 11, 12, 13, 99, 15, 16, 98]
+    examples = (objective(window_of(range(10, 20)), Draws(seed))[0] for seed in range(200))
+    example = next(example for example in examples if example.inputs.tolist() == [10, 11, 12, 13, 99, 15, 16, 98])
     assert example.targets.tolist() == [99, 14, 98, 17, 18, 19]
     assert example.is_complete
 

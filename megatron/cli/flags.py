@@ -27,8 +27,11 @@ def parse(
     description: str = "",
     rules: Sequence[Rule] = (),
     facts: Mapping[str, Any] | None = None,
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: {},
 ) -> dict[str, Any]:
     """The options of each section, from a command line and the --config file that it may name.
+
+    defaults: from what these give, values by field for what they leave out, before the fields' own defaults.
 
     A rule is a function whose parameters are names of sections or of `facts`, e.g. `def heads_fit(model, layout)`; it
     yields one sentence per fault and runs when all it asks for is sound. Raises one UserError with every fault: unknown
@@ -46,6 +49,10 @@ def parse(
         faults += config_faults
         doubtful |= config_doubtful
     values |= given
+    try:
+        values = {**defaults(values), **values}
+    except UserError as error:  # what it would have set is unknown
+        raise UserError(*faults, *error.faults) from error
     built = dict(facts or {})
     for section, options_class in sections.items():
         options, section_faults = _build(options_class, values, doubtful)

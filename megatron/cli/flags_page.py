@@ -10,7 +10,7 @@ from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.option import Options, flag_of
-from megatron.cli import generate, plot_loss, preprocess, run_config, train_tokenizer
+from megatron.cli import generate, inspect_data, plot_loss, preprocess, run_config, train_tokenizer
 from megatron.cli.flags import shown_default
 from megatron.cli.values import WORDS, FieldType, field_types
 
@@ -29,14 +29,20 @@ PRETRAINING = (
     "Pretrain, under torchrun. `--objective NAME` says what the model learns to predict; `--help` lists what it may be."
 )
 
+WITH_RUN_SETTINGS = "All flags of the pretrain scripts, above, and these:"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Scripts with the same command line, what they do, and its sections."""
+    """Scripts with the same command line, what they do, and its sections.
+
+    takes_run_settings: they have all flags of the pretrain scripts as well, which the page lists once.
+    """
 
     scripts: tuple[str, ...]
     description: str
     sections: Mapping[str, type[Options]]
+    takes_run_settings: bool = False
 
 
 COMMANDS = (
@@ -44,6 +50,7 @@ COMMANDS = (
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
     Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),
+    Command(("tools/inspect_data.py",), inspect_data.DESCRIPTION, inspect_data.SECTIONS, takes_run_settings=True),
     Command(("tools/plot_loss.py",), plot_loss.DESCRIPTION, plot_loss.SECTIONS),
 )
 
@@ -55,6 +62,8 @@ def flags_page() -> str:
         parts.append(
             f"## {', '.join(command.scripts)}\n\n{textwrap.fill(command.description, 120, break_on_hyphens=False)}\n"
         )
+        if command.takes_run_settings:
+            parts.append(f"{WITH_RUN_SETTINGS}\n")
         parts += [_section(options_class) for options_class in command.sections.values()]
     return "\n".join(parts)
 

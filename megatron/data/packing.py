@@ -105,12 +105,12 @@ class PackedDocuments:
         # Threads each keep the epoch that they are in: near its end they read from two.
         self._epochs = threading.local()
         logger.info(
-            "%s: %s documents of %s packed into %s rows (%s cut); rows are %s full",
+            "%s: %s documents of %s (%s of them cut) packed into %s rows; rows are %s full",
             name,
             f"{int(short_counts.sum()):,}",
             file.path,
-            f"{self.plan.num_rows:,}",
             f"{len(self._cut_documents):,}",
+            f"{self.plan.num_rows:,}",
             described(self.plan, sizes),
         )
 

@@ -13,6 +13,8 @@ from megatron.records.room import Room
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
+SHORTEST_FOLDED = 4  # tokens: two texts with an input and a target each
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixLM:
@@ -23,6 +25,9 @@ class PrefixLM:
     10 11 12 13 14 15 20 21 22 23 24 25, cut of the first text at 2:
 
         inputs 10 11, targets 12 13 14 15        inputs 20 21 22 23, targets 24 25
+
+    A shorter window, a document that shares the rows with others, is folded alike, its inputs and targets in proportion
+    to the rows; so its size is known before its cuts are drawn.
 
     Source: Raffel et al. 2020, section 3.2.1; Wang et al. 2022, section 2.2 and their packed tasks.
     """
@@ -37,7 +42,7 @@ class PrefixLM:
     @classmethod
     def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
         """The objective for rows with this room. Raises UserError when a row cannot hold a prefix and a target."""
-        if min(room.inputs, room.targets) < 1 or room.total < (4 if _is_folded(room) else 2):
+        if min(room.inputs, room.targets) < 1 or room.total < (SHORTEST_FOLDED if _is_folded(room) else 2):
             raise UserError(
                 "--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length."
             )
@@ -49,8 +54,10 @@ class PrefixLM:
         if not _is_folded(self.room):
             cut = draws.between(1, len(tokens) - 1) if len(tokens) > 1 else len(tokens)
             return (SequencePair(inputs=tokens[:cut], targets=tokens[cut:]),)
+        inputs, _ = self.size(len(tokens))
+        if len(tokens) < SHORTEST_FOLDED:
+            return (SequencePair(inputs=tokens[:inputs], targets=tokens[inputs:]),)
         length = len(tokens) // 2
-        inputs = self._inputs
         # Both cuts leave a token on each side: 1 <= cut < length and 1 <= inputs - cut < length.
         cut = draws.between(max(1, inputs - length + 1), min(length - 1, inputs - 1))
         first, second = tokens[:length], tokens[length:]
@@ -70,12 +77,16 @@ class PrefixLM:
         return self.window_length - self.room.overlap
 
     def size(self, num_tokens: int) -> tuple[int, int]:
-        """Any token but the first may be a target, any but the last an input."""
-        return (self._inputs, num_tokens - self._inputs) if _is_folded(self.room) else (num_tokens - 1, num_tokens - 1)
-
-    @property
-    def _inputs(self) -> int:
-        return min(self.room.inputs, self.window_length - 2)
+        """Any token but the first may be a target, any but the last an input; of folded windows exactly so many."""
+        if num_tokens == 1:
+            return 1, 0
+        if not _is_folded(self.room):
+            return num_tokens - 1, num_tokens - 1
+        if num_tokens < SHORTEST_FOLDED:
+            return num_tokens - 1, 1
+        share = -(-num_tokens * self.room.inputs // self.room.total)
+        inputs = min(max(share, min(2, self.room.inputs)), num_tokens - 2)
+        return inputs, num_tokens - inputs
 
 
 def _is_folded(room: Room) -> bool:

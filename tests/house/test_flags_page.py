@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron.cli.flags_page import COMMANDS, PAGE, flags_page, write_flags_page
+from megatron.cli.flags_page import COMMANDS, PAGE, WITH_RUN_SETTINGS, flags_page, write_flags_page
 from megatron.cli.run_config import SECTIONS
 from megatron.cli.values import field_types
 
@@ -37,9 +37,12 @@ def test_the_page_has_every_flag_of_a_script_and_every_flag_a_row(script: str) -
     words = [sys.executable, script, "--help"]
     text = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     flags = set(re.findall(r"^  (?:-h, )?(--[a-z0-9-]+)", text, flags=re.MULTILINE)) - NAMED_IN_THE_TEXT
-    part = next(part for part in PAGE.read_text().split("\n## ") if script in part.splitlines()[0].split(", "))
+    parts = PAGE.read_text().split("\n## ")
+    part = next(part for part in parts if script in part.splitlines()[0].split(", "))
+    if WITH_RUN_SETTINGS in part:
+        part += next(part for part in parts if part.startswith("pretrain_gpt.py"))
     rows = [line.split("`")[1] for line in part.splitlines() if line.startswith("| `")]
-    assert set(rows) == flags and len(rows) == len(flags) > 0
+    assert set(rows) - NAMED_IN_THE_TEXT == flags and len(rows) == len(set(rows)) > 0
 
 
 def test_a_person_can_still_read_them_all() -> None:

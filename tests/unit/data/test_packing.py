@@ -38,6 +38,7 @@ CELLS = [
     ("prefix_decoder", "prefix_lm", True),
     ("prefix_decoder", "span_corruption", False),
     ("prefix_decoder", "span_corruption", True),
+    ("encoder_decoder", "prefix_lm", False),
     ("encoder_decoder", "span_corruption", False),
 ]
 

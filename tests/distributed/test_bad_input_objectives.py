@@ -52,6 +52,16 @@ REFUSED = {
     ),
     "no sentinels": ("encoder_decoder", {"plain": True}, NO_SENTINELS),
     "no sentinels in one stream": ("causal_decoder", {"objective": "span_corruption", "plain": True}, NO_SENTINELS),
+    "no mode tokens": (
+        "prefix_decoder",
+        {"objective": "ul2"},
+        ("--objective ul2 needs the mode tokens [R], [S] and [X]", "--add-special-tokens mode_tokens"),
+    ),
+    "no fill-in tokens": (
+        "causal_decoder",
+        {"objective": "fill_in_the_middle"},
+        ("--objective fill_in_the_middle needs marks of prefix", "--add-special-tokens fim_tokens"),
+    ),
     "too few sentinels": (
         "prefix_decoder",
         {"objective": "span_corruption", "seq_length": 2048, "mean_noise_span_length": 1},
@@ -124,6 +134,23 @@ def test_sentinels_for_a_vocabulary_without(run_with_added_sentinels, trainer, t
     assert sorted(losses) == [1, 2, 3, 4]
     # A fresh model knows nothing of its 400 words; the 112 rows of padding are none of them.
     assert losses[1] == pytest.approx(np.log(400), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "objective", "added", "prompt"),
+    [
+        ("encoder_decoder", "ul2", "mode_tokens sentinels", "[S]the statement <extra_id_0>"),
+        ("causal_decoder", "fill_in_the_middle", "fim_tokens", "<fim_prefix>the<fim_suffix> is<fim_middle>"),
+    ],
+)
+def test_every_kind_of_token_is_trained_and_prompted_with(
+    architecture, objective, added, prompt, trainer, tiny_corpus, plain_corpus, tmp_path, capsys
+):
+    flags = {**plain_corpus, "objective": objective, "add_special_tokens": added, "train_iters": 2}
+    trainer.finish(tiny_corpus.flags(save=tmp_path / "run", **flags), architecture=architecture)
+    words = ["--load", str(tmp_path / "run"), "--device", "cpu", "--max-new-tokens", "4", "--special-tokens"]
+    generate_main([*words, "--prompt", prompt])
+    assert capsys.readouterr().out.replace(" ", "").startswith(prompt.replace(" ", ""))
 
 
 def test_the_added_tokens_are_found_again_for_generation(run_with_added_sentinels, capsys):

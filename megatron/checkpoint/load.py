@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
-from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from torch import nn
 
 from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents
 from megatron.checkpoint.manifest import CorruptCheckpoint, Manifest, read_manifest
-from megatron.checkpoint.optimizer_boxes import optimizer_boxes
+from megatron.checkpoint.optimizer_state import SavedOptimizer, optimizer_tensors, share_weights
 from megatron.checkpoint.shards import ShardReader
 from megatron.checkpoint.state import fill_state, load_chunk, load_scalar_optimizer_state, model_state
 from megatron.layout.grid import Grid
@@ -33,7 +32,7 @@ def load_newest(
     run_folder: Path,
     grid: Grid,
     chunks: list[nn.Module],
-    optimizer: DistributedOptimizer | None,
+    optimizer: SavedOptimizer | None,
     *,
     iteration: int | None = None,
     say: Callable[[str], None] = print,
@@ -54,7 +53,7 @@ def load_newest(
             raise UserError(mismatch)
         if damage is None:
             if optimizer is not None:
-                _share_weights(optimizer)
+                share_weights(optimizer)
             return Loaded(folder, read_manifest(folder).contents, tuple(rejected))
         rejected.append(damage)
         if grid.is_main:
@@ -69,17 +68,7 @@ def _candidates(run_folder: Path, iteration: int | None, grid: Grid) -> list[tup
     return [entry for entry in found[0] if iteration in (None, entry[0])]
 
 
-def _share_weights(optimizer: DistributedOptimizer) -> None:
-    """Give every rank the weights that follow from their owners' master weights. A collective.
-
-    Those that were read may have been rounded on the way: stored in a lower precision, or in another of 16 bits.
-    """
-    optimizer._copy_main_params_to_model_params()
-    for chunk in optimizer.model_chunks:
-        chunk.start_param_sync(force_sync=True)
-
-
-def _try_to_load(folder: Path, chunks: list[nn.Module], optimizer: DistributedOptimizer | None) -> Exception | None:
+def _try_to_load(folder: Path, chunks: list[nn.Module], optimizer: SavedOptimizer | None) -> Exception | None:
     """None when all went well, else what this rank met."""
     try:
         load_tensors(folder, read_manifest(folder), chunks, optimizer)
@@ -88,9 +77,7 @@ def _try_to_load(folder: Path, chunks: list[nn.Module], optimizer: DistributedOp
     return None
 
 
-def load_tensors(
-    folder: Path, manifest: Manifest, chunks: list[nn.Module], optimizer: DistributedOptimizer | None
-) -> None:
+def load_tensors(folder: Path, manifest: Manifest, chunks: list[nn.Module], optimizer: SavedOptimizer | None) -> None:
     """Fill chunks and optimizer from one checkpoint. What fails may leave them half filled: fill them from another.
 
     Takes the weights of this rank and one piece of the checkpoint in host memory; every piece that is read is checked.
@@ -98,7 +85,7 @@ def load_tensors(
     reader = ShardReader(folder, manifest)
     model = model_state(chunks)
     # The optimizer's boxes look parameters up in the model's description, so they are made before that is filled.
-    boxes = optimizer_boxes(optimizer, model) if optimizer is not None else []
+    boxes = optimizer_tensors(optimizer, model) if optimizer is not None else []
     state = fill_state(model, reader.fill)
     for number, chunk in enumerate(chunks):
         load_chunk(chunk, state[f"chunk{number}"])

@@ -28,14 +28,17 @@ def optimizer_boxes(optimizer: DistributedOptimizer, model: dict[str, Any]) -> l
 
     model: the sharded state dict of the chunks, not yet filled; it says where each parameter stands in the whole.
     """
-    described = {id(base.data): base for base in nested_values(extract_sharded_tensors_and_factories(model)[0])}
+    described = described_parameters(model)
     boxes = []
     for ranges in optimizer.gbuf_ranges:
         for bucket in (bucket for buckets in ranges.values() for bucket in buckets):
             for parameter, owned in bucket["param_map"].items():
                 states = optimizer._get_main_param_and_optimizer_states(parameter)
+                base = described[id(parameter)]
+                # Every data-parallel rank owns its slice, so none is a replica of another's.
+                owner = (*base.replica_id[:-1], 0)
                 for name in _STATES:
-                    for part, start in _parts(described[id(parameter)], name):
+                    for part, start in parts_of_state(base, name, owner):
                         boxes += _owned_boxes(part, start, states[name].detach(), owned["param"].start)
     return boxes
 
@@ -60,12 +63,17 @@ def boxes_of_range(shape: tuple[int, ...], start: int, end: int) -> list[tuple[t
     return boxes + inside(last, 0, end - last * row)
 
 
-def _parts(base: ShardedTensor | ShardedTensorFactory, name: str) -> Iterator[tuple[ShardedTensor, int]]:
+def described_parameters(model: dict[str, Any]) -> dict[int, ShardedTensor | ShardedTensorFactory]:
+    """By id() of the parameter, where it stands in the whole model; model: a sharded state dict, not yet filled."""
+    return {id(base.data): base for base in nested_values(extract_sharded_tensors_and_factories(model)[0])}
+
+
+def parts_of_state(
+    base: ShardedTensor | ShardedTensorFactory, name: str, replica_id: tuple[int, ...]
+) -> Iterator[tuple[ShardedTensor, int]]:
     """One state of a parameter without its numbers, gated projections taken apart: (part, where it starts in it)."""
     shape = torch.empty(base.data.shape, dtype=torch.float32, device="meta")
-    # Every data-parallel rank owns its slice, so none is a replica of another's.
-    owner = (*base.replica_id[:-1], 0)
-    own = {"key": f"optimizer.state.{name}.{base.key}", "data": shape, "replica_id": owner}
+    own = {"key": f"optimizer.state.{name}.{base.key}", "data": shape, "replica_id": replica_id}
     if isinstance(base, ShardedTensor):
         yield replace(base, dtype=shape.dtype, **own), 0
         return

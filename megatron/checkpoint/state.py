@@ -10,11 +10,11 @@ from megatron.core.dist_checkpointing.dict_utils import dict_list_map_inplace, n
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factory_merges
 from megatron.core.dist_checkpointing.state_dict_utils import load_preprocess, save_preprocess
 from megatron.core.dist_checkpointing.utils import extract_sharded_base
-from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.transformer.module import MegatronModule
 from torch import nn
 
 from megatron.basics.errors import UserError
+from megatron.checkpoint.optimizer_state import SavedOptimizer
 
 
 def model_state(chunks: list[nn.Module]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def load_chunk(chunk: nn.Module, state: dict[str, Any]) -> None:
         raise UserError(f"the checkpoint lacks {missing[0]} and {len(missing) - 1} more tensors of this model.")
 
 
-def scalar_optimizer_state(optimizer: DistributedOptimizer) -> dict[str, Any]:
+def scalar_optimizer_state(optimizer: SavedOptimizer) -> dict[str, Any]:
     """{"step": applied steps, "grad_scaler": loss scale and its counters, or None}; fit for JSON."""
     steps = {group.get("step", 0) for group in optimizer.optimizer.param_groups}
     assert len(steps) == 1, f"parameter groups disagree about their step: {steps}"
@@ -62,7 +62,7 @@ def scalar_optimizer_state(optimizer: DistributedOptimizer) -> dict[str, Any]:
     return {"step": int(steps.pop()), "grad_scaler": state or None}
 
 
-def load_scalar_optimizer_state(optimizer: DistributedOptimizer, state: dict[str, Any]) -> None:
+def load_scalar_optimizer_state(optimizer: SavedOptimizer, state: dict[str, Any]) -> None:
     """The inverse of `scalar_optimizer_state`; a loss scale is kept only where this run scales its loss.
 
     Its counters are brought within this run's --loss-scale-window and --hysteresis, which may have changed: a counter

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from megatron.basics.option import Options, option
 
+OPTIMIZERS = ("adam", "adafactor")
 DECAY_STYLES = ("constant", "linear", "cosine", "inverse-square-root", "WSD")
 
 
@@ -50,11 +51,19 @@ class OptimizerOptions(Options):
 
     group: ClassVar[str] = "optimisation"
 
+    optimizer: str = option(
+        "adam",
+        "adam: AdamW. adafactor: T5's, whose rate is a share of each matrix's size; T5's --lr is 0.01.",
+        choices=OPTIMIZERS,
+    )
     lr: float = option(3e-4, "Peak learning rate.", above=0.0)
     min_lr: float = option(0.0, "Learning rate at the end of the decay.", minimum=0.0)
     lr_decay_style: str = option("cosine", "Shape of the decay.", choices=DECAY_STYLES)
     lr_decay_iters: int | None = option(None, "Step at which the decay ends. Default: --train-iters.", minimum=1)
     lr_warmup_iters: int = option(0, "Steps of linear warm-up from 0.", minimum=0)
+    lr_hold_iters: int = option(
+        0, "With inverse-square-root: steps at --lr before it falls; T5 has 10000 and no warm-up.", minimum=0
+    )
     lr_wsd_decay_iters: int | None = option(None, "With WSD: steps of the final decay.", minimum=1)
     lr_wsd_decay_style: str = option(
         "linear", "With WSD: shape of the final decay.", choices=("linear", "cosine", "exponential", "minus_sqrt")
@@ -66,7 +75,9 @@ class OptimizerOptions(Options):
     adam_beta1: float = option(0.9, "Decay of the first moment.", minimum=0.0, maximum=0.999999)
     adam_beta2: float = option(0.95, "Decay of the second moment.", minimum=0.0, maximum=0.999999)
     adam_eps: float = option(1e-8, "Added to the root of the second moment.", above=0.0)
-    clip_grad: float = option(1.0, "Largest gradient norm; 0 does not clip.", minimum=0.0)
+    clip_grad: float | None = option(
+        None, "Largest gradient norm; 0 does not clip. Default: 1; 0 with adafactor.", minimum=0.0
+    )
     z_loss_coeff: float = option(0.0, "Weight of the squared log partition function (PaLM, section 5).", minimum=0.0)
     bf16: bool = option(False, "Compute in bfloat16 with float32 master weights.")
     fp16: bool = option(False, "Compute in float16 with float32 master weights and a dynamic loss scale.")
@@ -75,8 +86,25 @@ class OptimizerOptions(Options):
     loss_scale_window: int = option(1000, "With fp16: good steps after which the scale doubles.", minimum=1)
     hysteresis: int = option(2, "With fp16: overflows before the scale halves.", minimum=1)
 
+    @property
+    def shards_state(self) -> bool:
+        """Whether data-parallel ranks divide the state of the optimizer among them."""
+        return self.optimizer == "adam"
+
+    @property
+    def largest_gradient_norm(self) -> float:
+        """Gradients of a larger norm are scaled down to it; 0 for none."""
+        if self.clip_grad is not None:
+            return self.clip_grad
+        return 1.0 if self.optimizer == "adam" else 0.0
+
     def rules(self) -> Iterator[str]:
         """Which of these settings exclude or need each other."""
+        if self.optimizer != "adam":
+            of_adam = ("weight_decay", "no_weight_decay_on_embeddings", "adam_beta1", "adam_beta2", "adam_eps")
+            yield from self.without_effect(of_adam, f"with --optimizer {self.optimizer}")
+        if self.lr_decay_style != "inverse-square-root":
+            yield from self.without_effect(("lr_hold_iters",), "without --lr-decay-style inverse-square-root")
         if self.bf16 and self.fp16:
             yield "--bf16 and --fp16 exclude each other; keep one."
         if self.min_lr > self.lr:

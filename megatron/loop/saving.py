@@ -8,7 +8,7 @@ from pathlib import Path
 from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents
-from megatron.checkpoint.optimizer_boxes import optimizer_boxes
+from megatron.checkpoint.optimizer_state import optimizer_tensors
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.checkpoint.save import PendingSave
 from megatron.checkpoint.state import model_state, tensors_to_save
@@ -53,7 +53,7 @@ class Saver:
         with self.model.parameters_gathered():
             model = model_state([chunk.module for chunk in self.model.chunks])
             # The optimizer's part looks parameters up in the model's, so it is made before that is taken apart.
-            moments = optimizer_boxes(self.model.inner_optimizer, model)
+            moments = optimizer_tensors(self.model.inner_optimizer, model)
             tensors = tensors_to_save(model) + moments
             self._pending = PendingSave.start(tensors, self.run_folder, contents, self.grid)
             self._pending_iteration = iteration

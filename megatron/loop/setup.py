@@ -11,10 +11,8 @@ from typing import Any, cast
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import ChainedOptimizer
-from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
@@ -27,7 +25,9 @@ from megatron.layout.initial_weights import draw_weights, mark_row_blocks, mark_
 from megatron.layout.options import LayoutOptions
 from megatron.layout.pipeline_copies import sum_gradients_of_copies
 from megatron.layout.stages import stages_of
+from megatron.loop.optimizers import build_optimizer
 from megatron.loop.options import OptimizerOptions
+from megatron.loop.replicated_optimizer import ReplicatedOptimizer
 from megatron.modeling.config import transformer_config
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.stacked_projections import stacked_widths
@@ -62,7 +62,7 @@ class TrainableModel:
     optimizer: ChainedOptimizer
 
     @property
-    def inner_optimizer(self) -> DistributedOptimizer:
+    def inner_optimizer(self) -> DistributedOptimizer | ReplicatedOptimizer:
         """megatron-core chains one optimizer for dense weights and one for experts; here is only the first."""
         (inner,) = self.optimizer.chained_optimizers
         return inner
@@ -145,7 +145,7 @@ def make_trainable(
     """
     ddp_config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
-        use_distributed_optimizer=True,
+        use_distributed_optimizer=options.shards_state,
         overlap_grad_reduce=layout.overlap_grad_reduce,
         overlap_param_gather=layout.overlap_param_gather,
     )
@@ -154,12 +154,7 @@ def make_trainable(
         DistributedDataParallel(config, ddp_config, chunk, disable_bucketing=number > 0)
         for number, chunk in enumerate(chunks)
     ]
-    optimizer = get_megatron_optimizer(
-        _optimizer_config(config, layout, options), wrapped, config_overrides=_without_weight_decay(options)
-    )
-    (inner,) = optimizer.chained_optimizers
-    # Moments exist from the start, so that a run can be saved before its first applied step.
-    inner.init_state_fn(inner.optimizer, inner.config)
+    optimizer = build_optimizer(config, wrapped, layout, options)
     unit = loss_unit(options, microbatch_tokens)
     config.grad_scale_func = partial(_scale_loss, optimizer, unit)
     config.finalize_model_grads_func = partial(_finalize_grads, unit)
@@ -188,35 +183,3 @@ def _finalize_grads(unit: float, chunks: list[nn.Module], num_tokens: Tensor, **
     """megatron-core's reductions and its one division by all tokens of the step, here in units of the loss."""
     finalize_model_grads(chunks, num_tokens if unit == 1.0 else num_tokens * unit, **groups)
     sum_gradients_of_copies([cast(nn.Module, chunk.module) for chunk in chunks], grids.current())
-
-
-def _optimizer_config(config: TransformerConfig, layout: LayoutOptions, options: OptimizerOptions) -> OptimizerConfig:
-    return OptimizerConfig(
-        optimizer="adam",
-        lr=options.lr,
-        min_lr=options.min_lr,
-        weight_decay=options.weight_decay,
-        adam_beta1=options.adam_beta1,
-        adam_beta2=options.adam_beta2,
-        adam_eps=options.adam_eps,
-        clip_grad=options.clip_grad,
-        bf16=options.bf16,
-        fp16=options.fp16,
-        params_dtype=config.params_dtype,
-        initial_loss_scale=options.initial_loss_scale,
-        min_loss_scale=options.min_loss_scale,
-        loss_scale_window=options.loss_scale_window,
-        hysteresis=options.hysteresis,
-        use_distributed_optimizer=True,
-        overlap_param_gather=layout.overlap_param_gather,
-    )
-
-
-def _without_weight_decay(options: OptimizerOptions) -> dict[ParamKey, dict[str, float]]:
-    """Vectors (biases, norm weights) never decay, embeddings only where they are not excluded."""
-
-    def excluded(parameter: nn.Parameter) -> bool:
-        is_embedding = getattr(parameter, "is_embedding_or_output_parameter", False)
-        return parameter.dim() == 1 or (options.no_weight_decay_on_embeddings and is_embedding)
-
-    return {ParamKey(predicate=ParamPredicate(name="without_weight_decay", fn=excluded)): {"wd_mult": 0.0}}

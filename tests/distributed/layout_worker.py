@@ -152,15 +152,24 @@ def _weights_follow_masters(trainable: Any, grid: grids.Grid) -> bool:
     follows = True
     for parameter in (p for chunk in trainable.chunks for p in chunk.parameters()):
         mine.update(parameter.detach().view(-1).view(torch.uint8).numpy().tobytes())
-        if any(parameter in bucket["param_map"] for r in optimizer.gbuf_ranges for b in r.values() for bucket in b):
-            owned = optimizer._get_model_param_range_map(parameter)["param"]
-            master = optimizer._get_main_param_and_optimizer_states(parameter)["param"]
-            follows &= torch.equal(parameter.view(-1)[owned.start : owned.end], master.to(parameter.dtype))
+        owned, master = _owned_master(optimizer, parameter)
+        if master is not None:
+            follows &= torch.equal(parameter.view(-1)[owned], master.view(-1).to(parameter.dtype))
     seen: list[Any] = [None] * grid.data_size
     dist.all_gather_object(seen, mine.hexdigest(), grid.data_group)
     verdicts: list[Any] = [None] * grid.world_size
     dist.all_gather_object(verdicts, follows and len(set(seen)) == 1)
     return all(verdicts)
+
+
+def _owned_master(optimizer: Any, parameter: torch.nn.Parameter) -> tuple[slice, torch.Tensor | None]:
+    """The elements of a parameter whose master weights this rank holds, and these."""
+    if not hasattr(optimizer, "gbuf_ranges"):
+        return slice(None), optimizer.masters[parameter]
+    if not any(parameter in bucket["param_map"] for r in optimizer.gbuf_ranges for b in r.values() for bucket in b):
+        return slice(0), None
+    owned = optimizer._get_model_param_range_map(parameter)["param"]
+    return slice(owned.start, owned.end), optimizer._get_main_param_and_optimizer_states(parameter)["param"]
 
 
 def _poison(chunks: list[torch.nn.Module]) -> Any:

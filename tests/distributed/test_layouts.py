@@ -50,6 +50,24 @@ VARIANTS = {
         "backend": "fused_softmax",
     },
     "alibi": {"model": {"position_embedding_type": "alibi", "activation": "relu"}, "reset_documents": True},
+    # Matrices of more than 128 rows and columns, so that moments are factored: whole, and each projection by itself.
+    "adafactor": {
+        "model": {
+            "num_layers": 4,
+            "hidden_size": 128,
+            "num_attention_heads": 4,
+            "kv_channels": 64,
+            "num_query_groups": 2,
+            "ffn_hidden_size": 160,
+            "position_embedding_type": "relative",
+            "activation": "geglu",
+            "init_method": "t5",
+            "softmax_scale": 1.0,
+            "scale_logits": True,
+        },
+        "optimizer": {"optimizer": "adafactor", "lr": 0.01, "z_loss_coeff": 1e-4},
+        "backend": "fused_softmax",
+    },
 }
 SOME_LAYOUTS = ("dp4", "tp2-pp2", "tp2-sp-pp2-vpp2", "recompute-full")
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from megatron.checkpoint.options import CheckpointOptions
-from megatron.cli.resume import Origin, newest_contents, start_from
+from megatron.cli.origin import Origin, newest_contents
+from megatron.cli.resume import start_from
 from megatron.cli.run_config import RunConfig
 from megatron.cli.start_up import quiet_libraries
 from megatron.device.device import choose_device
@@ -33,7 +34,7 @@ def main() -> None:
     grid = grids.initialise(config.layout, device)
     _, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)
-    start_from(origin, model, grid, print)
+    start_from(origin, config, tokenizer, model, grid, print)
     copy.mkdir(parents=True)
     Saver(CheckpointOptions(save=str(copy)), copy, model, grid, print).save(contents, wait=True)
     grids.shut_down()

@@ -71,7 +71,7 @@ def _run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
 def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
     """Settings and tokenizer of the run, on the layout of this command. Raises UserError."""
     from megatron.checkpoint.folders import checkpoints_of
-    from megatron.cli.resume import Origin, newest_contents
+    from megatron.cli.origin import Origin, newest_contents
     from megatron.tokenization.tokenizer import load_tokenizer
 
     folder = Path(str(trained.load))

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from megatron.architectures.legal_pairs import legal_objectives
 from megatron.basics.errors import exit_on_user_error
 from megatron.basics.lock_file import lock_folder
+from megatron.cli.origin import Origin, find_origin
 from megatron.cli.run_config import RunConfig, parse_pretrain
 from megatron.cli.start_up import quiet_libraries
 
 if TYPE_CHECKING:
-    from megatron.cli.resume import Origin
+    from megatron.adaptation.options import AdaptationOptions
     from megatron.device.device import Device
     from megatron.layout.grid import Grid
     from megatron.tokenization.tokenizer import Tokenizer
@@ -36,17 +37,25 @@ def pretrain(argv: Sequence[str], architecture: str, objective: str) -> int:
         default_objective=objective,
         legal_objectives=legal_objectives(architecture),
     )
+    return train(config, started)
+
+
+def train(config: RunConfig, started: float, adaptation: AdaptationOptions | None = None) -> int:
+    """Train what the settings say, from scratch, from a checkpoint, or from what `adaptation` makes of one.
+
+    started: time.monotonic() when the command began. Returns the exit code.
+    """
     quiet_libraries()
     from megatron.device.device import choose_device, require_supported_versions
 
     require_supported_versions()
     device = choose_device(config.layout.device)  # before anything that imports megatron.core
-    from megatron.cli.resume import check_origin, find_origin
+    from megatron.cli.resume import check_origin
     from megatron.tokenization.tokenizer import load_tokenizer
 
     data = config.data
     tokenizer = load_tokenizer(data.tokenizer_type, data.tokenizer_model, data.add_special_tokens)
-    origin = find_origin(config)
+    origin = find_origin(config, adaptation)
     if origin is not None:
         check_origin(origin, config, tokenizer)
     from megatron.layout import grid as grids

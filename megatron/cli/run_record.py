@@ -45,6 +45,20 @@ def lineage_after(earlier: list[dict[str, Any]], config: RunConfig, progress: Pr
     return [*earlier, stage]
 
 
+def lineage_line(lineage: list[dict[str, Any]]) -> str:
+    """A lineage as people write it: `causal_decoder:full_lm 168B + prefix_decoder:span_corruption 51.2B`."""
+    return " + ".join(f"{stage['architecture']}:{stage['objective']} {_short(stage['tokens'])}" for stage in lineage)
+
+
+def _short(tokens: int) -> str:
+    """Three digits and a unit: 51_200_000_000 is 51.2B."""
+    for power, unit in ((12, "T"), (9, "B"), (6, "M"), (3, "k")):
+        if tokens >= 10**power:
+            scaled = tokens / 10**power
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.3g}{unit}"
+    return str(tokens)
+
+
 def write_run_record(folder: Path, config: RunConfig, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
     """RUN/run.json: options, versions, tokenizer, figures of the model, and every start so far."""
     path = folder / RUN_RECORD_NAME

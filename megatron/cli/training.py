@@ -15,10 +15,11 @@ from megatron.attention.registry import AttentionBackend
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.state import scalar_optimizer_state
 from megatron.cli.figures import model_shape, visible_pairs
-from megatron.cli.resume import Origin, StartingPoint, start_from
+from megatron.cli.origin import Origin
+from megatron.cli.resume import StartingPoint, start_from
 from megatron.cli.run_config import RunConfig
 from megatron.cli.run_folder import require_shared, require_space
-from megatron.cli.run_record import lineage_after, tokenizer_record, write_run_record
+from megatron.cli.run_record import lineage_after, lineage_line, tokenizer_record, write_run_record
 from megatron.cli.wire import attention_backend, build_loaders, model_recipe
 from megatron.cli.wire_rows import row_rules
 from megatron.device.device import Device
@@ -52,7 +53,7 @@ def build_training(
     backend, attend = attention_backend(config, device)
     model = build_model(config, tokenizer, grid, device, attend)
     saver = _saver(config, model, grid, say)
-    start = start_from(origin, model, grid, say)
+    start = start_from(origin, config, tokenizer, model, grid, say)
     shape = model_shape(config, tokenizer.vocabulary_size)
     parameters = count_parameters(shape)
     model_flops = flops_per_token(shape, visible_pairs(config, tokenizer))
@@ -72,6 +73,7 @@ def build_training(
     if facts.run_folder and grid.is_main:
         figures = {
             "iteration": start.progress.iteration,
+            "trained_before": lineage_line(start.earlier_lineage),
             "layout": grid.describe(),
             "device": device.name,
             "parameters": parameters.total,

@@ -1,0 +1,1 @@
+"""Checkpoints that go on as another architecture or with another objective."""

@@ -1,0 +1,201 @@
+"""`torchrun adapt.py`: a checkpoint goes on as another architecture, with another objective, or with other data."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from megatron.adaptation.options import DECODERS, ENCODER_DECODERS, AdaptationOptions
+from megatron.adaptation.shapes import adapted_model, pair_faults, shape_faults
+from megatron.adaptation.vocabulary import tokens_to_add
+from megatron.architectures.legal_pairs import legal_objectives
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.basics.errors import UserError, exit_on_user_error, nearest
+from megatron.basics.option import Options, option
+from megatron.checkpoint import folders
+from megatron.checkpoint.options import CheckpointOptions
+from megatron.cli import run_config
+from megatron.cli.cross_checks import SETTING_RULES
+from megatron.cli.file_checks import FILE_RULES
+from megatron.cli.flags import broken_rules, parse
+from megatron.cli.origin import Origin, newest_checkpoint
+from megatron.cli.pretrain import train
+from megatron.cli.run_config import RunConfig, world_size_from_environment
+from megatron.loop.options import OptimizerOptions
+from megatron.modeling.options import ModelOptions
+from megatron.objectives.registry import OBJECTIVES
+
+DESCRIPTION = (
+    "Go on with the checkpoint of --load as another architecture, with another objective or other data, on any layout; "
+    "under torchrun. Model, data and tokenizer are those of --load unless given; width and depth stay."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveChoice(Options):
+    """What is learnt from now on."""
+
+    group: ClassVar[str] = "objective"
+
+    objective: str | None = option(
+        None, "What the model learns to predict. Default: what it learnt before.", metavar="NAME"
+    )
+
+
+SECTIONS: dict[str, type[Options]] = {
+    "adaptation": AdaptationOptions,
+    "objective": ObjectiveChoice,
+    **run_config.SECTIONS,
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint and the settings it was trained with. is_own: of the adapted run itself, which goes on."""
+
+    folder: Path
+    config: RunConfig
+    is_own: bool
+
+
+def main() -> None:
+    """Run the command. Exits with the code of the run."""
+    exit_on_user_error(lambda: adapt(sys.argv[1:]))
+
+
+def adapt(argv: Sequence[str]) -> int:
+    """Parse, check, convert, train. Every wrong setting is answered before torch is imported."""
+    started = time.monotonic()
+    config, options = parse_adapt(argv)
+    return train(_with_needed_tokens(config), started, options)
+
+
+def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
+    """The settings of the adapted run. Raises UserError with every fault."""
+    starts: list[Start] = []
+
+    def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+        starts.extend(_start_of(given))
+        return _inherited(starts[0], given) if starts else {}
+
+    parsed = parse(argv, SECTIONS, description=DESCRIPTION, rules=(_load_is_named,), defaults=defaults)
+    options: AdaptationOptions = parsed["adaptation"]
+    assert options.to is not None and starts, "a command line without --to or --load has faults"
+    known = {
+        **parsed,
+        "architecture": options.to,
+        "world_size": world_size_from_environment(),
+        "start": starts[0],
+    }
+    faults = [*broken_rules((_objective_is_legal, _becomes_target), known)]
+    if not faults:
+        faults += broken_rules((*SETTING_RULES, *FILE_RULES), known)
+    if faults:
+        raise UserError(*faults)
+    sections = {name: parsed[name] for name in run_config.SECTIONS}
+    return RunConfig(architecture=options.to, objective=parsed["objective"].objective, **sections), options
+
+
+def _start_of(given: Mapping[str, Any]) -> Iterator[Start]:
+    """The checkpoint that settings are taken from: of --save where the run has begun, else of --load.
+
+    Nothing where the command line does not name what it takes; other rules say so.
+    """
+    load, save = given.get("load"), given.get("save")
+    if not load or given.get("to") not in (*DECODERS, *ENCODER_DECODERS):
+        return
+    if save and Path(save).resolve() == Path(load).resolve():
+        raise UserError(f"--save {save} is --load; give the adapted run a folder of its own.")
+    is_own = bool(save and folders.checkpoints_of(Path(save)))
+    run_folder, iteration = (Path(str(save)), None) if is_own else (Path(load), given.get("load_iteration"))
+    origin = Origin(run_folder, iteration, weights_only=False)
+    if not folders.checkpoints_of(origin.run_folder):
+        raise UserError(f"--load {load} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
+    _, folder, contents = newest_checkpoint(origin)
+    yield Start(folder, RunConfig.from_dict(contents.run, str(folder), warn=lambda sentence: None), is_own)
+
+
+def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
+    """By field, what the command line need not say again: all that still counts under the target."""
+    before, to = start.config, given["to"]
+    objective = given.get("objective") or before.objective
+    dropped = {name for names in ARCHITECTURES[to].ignores.values() for name in names}
+    settings = {"objective": objective, **vars(before.data)}
+    if objective in OBJECTIVES:
+        chosen = OBJECTIVES[objective]
+        settings |= {name: getattr(before.objective_options, name) for name in chosen.settings}
+        if not chosen.keeps_text:
+            dropped |= {"reset_attention_mask", "reset_position_ids", "eod_mask_loss"}
+    if given.get("schedule", "continue") == "continue":
+        settings |= vars(before.optimizer)
+    settings = {name: value for name, value in settings.items() if name not in dropped}
+    if given.keys() & {"train_data_path", "data_path"}:  # other text: the paths of before would exclude the new ones
+        for name in ("data_path", "train_data_path", "valid_data_path", "split"):
+            settings.pop(name, None)
+    return settings | _kept_model(start, given.get("from_stack"), to)
+
+
+def _kept_model(start: Start, stack: str | None, to: str) -> dict[str, Any]:
+    before = start.config
+    positions = before.model.max_position_embeddings or max(
+        before.data.seq_length, before.data.decoder_seq_length or before.data.seq_length
+    )
+    options = AdaptationOptions(to=to, from_stack=stack)
+    return adapted_model(before.architecture, before.model, positions, options)
+
+
+def _load_is_named(checkpoint: CheckpointOptions) -> Iterator[str]:
+    """There is something to adapt, and --finetune is said in other words."""
+    if not checkpoint.load:
+        yield "--load is missing; name the run folder whose checkpoint is to go on."
+    if checkpoint.finetune:
+        yield "--finetune has no effect here; say --optimizer-state fresh --schedule rewarm."
+
+
+def _objective_is_legal(adaptation: AdaptationOptions, objective: ObjectiveChoice) -> Iterator[str]:
+    """The target accepts the objective's examples."""
+    assert adaptation.to is not None and objective.objective is not None
+    legal = legal_objectives(adaptation.to)
+    if objective.objective not in legal:
+        guess = nearest(objective.objective, legal)
+        takes = f"{guess} It takes" if guess else " it takes"
+        yield f"--objective {objective.objective} is not one of {adaptation.to};{takes}: {', '.join(legal)}."
+
+
+def _becomes_target(
+    adaptation: AdaptationOptions, model: ModelOptions, optimizer: OptimizerOptions, start: Start
+) -> Iterator[str]:
+    """The model of the checkpoint can become the model that is asked for."""
+    assert adaptation.to is not None
+    if start.is_own:
+        return  # the run goes on, and `require_same_run` says what may not change
+    before = start.config
+    wrong_pair = [*pair_faults(before.architecture, adaptation)]
+    yield from wrong_pair
+    if not wrong_pair:
+        kept = ModelOptions(**_kept_model(start, adaptation.from_stack, adaptation.to))
+        yield from shape_faults(model, kept, adaptation.to, str(start.folder))
+    kinds = (before.optimizer.optimizer, optimizer.optimizer)
+    if adaptation.optimizer_state == "keep" and kinds != ("adam", "adam"):
+        yield (
+            f"--optimizer-state keep takes adam's moments to adam, not {kinds[0]}'s to {kinds[1]}; use "
+            "--optimizer-state fresh."
+        )
+
+
+def _with_needed_tokens(config: RunConfig) -> RunConfig:
+    """The same with the special tokens that the objective needs and the vocabulary lacks."""
+    from megatron.tokenization.tokenizer import load_tokenizer
+
+    data = config.data
+    tokenizer = load_tokenizer(data.tokenizer_type, data.tokenizer_model, data.add_special_tokens)
+    missing = tokens_to_add(config.objective, tokenizer)
+    if not missing:
+        return config
+    data = dataclasses.replace(data, add_special_tokens=[*data.add_special_tokens, *missing])
+    return dataclasses.replace(config, data=data)

@@ -94,6 +94,63 @@ def test_an_encoder_decoder_resumes_bit_for_bit(tmp_path, layout):
     assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
 
 
+ADAFACTOR = {
+    "model": {
+        **MODEL,
+        "hidden_size": 128,
+        "num_attention_heads": 4,
+        "kv_channels": 64,
+        "num_query_groups": 2,
+        "ffn_hidden_size": 192,
+        "make_vocab_size_divisible_by": 128,
+    },
+    "optimizer": {"optimizer": "adafactor", "lr": 0.01},
+}
+
+
+def test_factored_moments_go_round_the_layouts(tmp_path):
+    """Rows and columns are cut each by its own rule, or held by all tensor-parallel ranks and written by one."""
+    names = ["dp4", "tp2", "pp2-vpp2", "tp2-pp2", "dp4"]
+    cases, load = [], None
+    for number, name in enumerate(names):
+        save = str(tmp_path / str(number))
+        step = {"steps": 2} if load is None else {"steps": 0, "first_step": 2, "seed": 99, "load": load}
+        cases.append({"name": str(number), "layout": LAYOUTS[name], "save": save, **step, **ADAFACTOR})
+        load = save
+    results = run_cases(tmp_path, cases)
+    expected = results["0"]["checkpoint"]
+    layer = "decoder.layers.1.mlp.linear_fc1.weight"
+    for state in ("param", "exp_avg_sq_row", "exp_avg_sq_col"):
+        assert f"optimizer.state.{state}.{layer}" in expected
+    assert f"optimizer.state.exp_avg_sq.{layer}" not in expected
+    for number in range(1, len(names)):
+        assert results[str(number)]["checkpoint"] == expected, names[number]
+        assert results[str(number)]["weights_follow_masters"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_adafactor_resumes_bit_for_bit(tmp_path, precision):
+    precisions = {
+        "float32": {},
+        "bf16": {"bf16": True},
+        "fp16": {"fp16": True, "initial_loss_scale": 2.0**30, "loss_scale_window": 3, "hysteresis": 1},
+    }
+    layout = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
+    optimizer = {**ADAFACTOR["optimizer"], **precisions[precision]}
+    common = {"layout": layout, "model": ADAFACTOR["model"], "optimizer": optimizer}
+    whole, part, rest = (str(tmp_path / name) for name in ("whole", "part", "rest"))
+    cases = [
+        {"name": "whole", "steps": 6, "save": whole, **common},
+        {"name": "first", "steps": 4, "save": part, **common},
+        {"name": "second", "first_step": 4, "steps": 2, "load": part, "save": rest, "seed": 7, **common},
+    ]
+    results = run_cases(tmp_path, cases)
+    assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
+    assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
+    assert results["whole"]["weights_follow_masters"]
+    assert results["whole"]["losses"][-1] < results["whole"]["losses"][0]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
     """With dropout on, and for float16 through a few overflows: the loss scale and its counters resume as well."""

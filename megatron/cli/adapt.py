@@ -32,7 +32,8 @@ from megatron.objectives.registry import OBJECTIVES
 
 DESCRIPTION = (
     "Go on with the checkpoint of --load as another architecture, with another objective or other data, on any layout; "
-    "under torchrun. Model, data and tokenizer are those of --load unless given; width and depth stay."
+    "under torchrun. Takes the flags of the pretrain scripts as well: those of model, data and tokenizer default to what "
+    "the run was given, and width and depth stay."
 )
 
 
@@ -47,11 +48,7 @@ class ObjectiveChoice(Options):
     )
 
 
-SECTIONS: dict[str, type[Options]] = {
-    "adaptation": AdaptationOptions,
-    "objective": ObjectiveChoice,
-    **run_config.SECTIONS,
-}
+SECTIONS: dict[str, type[Options]] = {"adaptation": AdaptationOptions, "objective": ObjectiveChoice}
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,8 @@ def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
         starts.extend(_start_of(given))
         return _inherited(starts[0], given) if starts else {}
 
-    parsed = parse(argv, SECTIONS, description=DESCRIPTION, rules=(_load_is_named,), defaults=defaults)
+    sections = {**SECTIONS, **run_config.SECTIONS}
+    parsed = parse(argv, sections, description=DESCRIPTION, rules=(_load_is_named,), defaults=defaults)
     options: AdaptationOptions = parsed["adaptation"]
     assert options.to is not None and starts, "a command line without --to or --load has faults"
     known = {
@@ -97,8 +95,8 @@ def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
         faults += broken_rules((*SETTING_RULES, *FILE_RULES), known)
     if faults:
         raise UserError(*faults)
-    sections = {name: parsed[name] for name in run_config.SECTIONS}
-    return RunConfig(architecture=options.to, objective=parsed["objective"].objective, **sections), options
+    training = {name: parsed[name] for name in run_config.SECTIONS}
+    return RunConfig(architecture=options.to, objective=parsed["objective"].objective, **training), options
 
 
 def _start_of(given: Mapping[str, Any]) -> Iterator[Start]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.option import Options, flag_of
-from megatron.cli import generate, inspect_data, plot_loss, preprocess, run_config, train_tokenizer
+from megatron.cli import adapt, generate, inspect_data, plot_loss, preprocess, run_config, train_tokenizer
 from megatron.cli.flags import shown_default
 from megatron.cli.values import WORDS, FieldType, field_types
 
@@ -47,6 +47,7 @@ class Command:
 
 COMMANDS = (
     Command(("pretrain_gpt.py", "pretrain_prefix_lm.py", "pretrain_t5.py"), PRETRAINING, run_config.SECTIONS),
+    Command(("adapt.py",), adapt.DESCRIPTION, adapt.SECTIONS, takes_run_settings=True),
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
     Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),

@@ -32,8 +32,8 @@ from megatron.objectives.registry import OBJECTIVES
 
 DESCRIPTION = (
     "Go on with the checkpoint of --load as another architecture, with another objective or other data, on any layout; "
-    "under torchrun. Takes the flags of the pretrain scripts as well: those of model, data and tokenizer default to what "
-    "the run was given, and width and depth stay."
+    "under torchrun. Takes the flags of the pretrain scripts as well: those of model, data and tokenizer default to "
+    "what the run was given, and width and depth stay."
 )
 
 

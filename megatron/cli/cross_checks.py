@@ -210,6 +210,12 @@ def schedule_fits_run(optimizer: OptimizerOptions, batch: BatchOptions) -> Itera
         )
 
 
+def optimizer_fits_layout(optimizer: OptimizerOptions, layout: LayoutOptions) -> Iterator[str]:
+    """Only weights that data-parallel ranks have stepped apart need to be gathered."""
+    if not optimizer.shards_state:
+        yield from layout.without_effect(("overlap_param_gather",), f"with --optimizer {optimizer.optimizer}")
+
+
 def objective_reads_settings(objective: Any, objective_options: ObjectiveOptions, data: DataOptions) -> Iterator[str]:
     """Settings of other objectives count for nothing, and some ways to treat documents ask for running text."""
     name = objective.objective
@@ -284,6 +290,7 @@ SETTING_RULES = (
     batches_fit_data_parallel,
     microbatches_fit_interleaving,
     schedule_fits_run,
+    optimizer_fits_layout,
     objective_reads_settings,
     architecture_reads_settings,
     validation_has_data,

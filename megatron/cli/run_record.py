@@ -110,7 +110,7 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
     """Refuse to go on with a run under settings that would make it another run.
 
     Layout, batch sizes, schedule, precision, dropout, paths and logging may change; architecture, objective, seed,
-    row length, document rules and tokenizer may not (use --finetune to start a new run from the weights).
+    optimizer, row length, document rules and tokenizer may not (use --finetune to start a new run from the weights).
     """
     require_same_model(contents, config, tokenizer, where)
     run = contents.run
@@ -120,6 +120,7 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         (None, "architecture"),
         (None, "objective"),
         ("batch", "seed"),
+        ("optimizer", "optimizer"),
         ("data", "seq_length"),
         ("data", "decoder_seq_length"),
         ("data", "begin_with_start_token"),

@@ -86,3 +86,16 @@ def test_the_decay_ends_with_the_run_unless_told_otherwise() -> None:
 
 def test_the_first_step_is_not_spent_on_a_rate_of_zero() -> None:
     assert lr_at(OptimizerOptions(lr=1.0, lr_warmup_iters=4), 1, train_iters=10) == 0.25
+
+
+def test_the_studys_rate_is_flat_for_its_first_ten_thousand_steps() -> None:
+    """1 / sqrt(max(step, 10000)), Wang et al. 2022."""
+    options = OptimizerOptions(lr=0.01, lr_decay_style="inverse-square-root", lr_hold_iters=10_000)
+    for step in (1, 2, 9_999, 10_000, 10_001, 12_345, 40_000, 131_072):
+        assert lr_at(options, step, train_iters=131_072) == pytest.approx(max(step, 10_000) ** -0.5, rel=1e-15), step
+
+
+def test_a_held_rate_may_follow_a_warm_up() -> None:
+    options = OptimizerOptions(lr=1.0, lr_decay_style="inverse-square-root", lr_warmup_iters=4, lr_hold_iters=16)
+    rates = [lr_at(options, step, train_iters=100) for step in (2, 4, 16, 64)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron.architectures.filled import filled
 from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
 from megatron.architectures.shapes import LayerShape
@@ -63,25 +64,23 @@ class DecoderOnly(LanguageModel):
         """
         parts = [_laid_out(example, rules) for example in examples]
         length = rules.seq_length
-        tokens = np.concatenate([part.tokens for part in parts])
-        labels = np.concatenate([part.labels for part in parts])
-        loss_mask = np.concatenate([part.loss_mask for part in parts])
-        positions = np.concatenate([self._positions(part, rules) for part in parts])
+        positions = [self._positions(part, rules) for part in parts]
         segments = [self._intervals(part, rules) for part in parts]
-        if len(tokens) == length + 1 and not rules.begins_with_start_token:  # the last token is a label alone
-            tokens, labels, loss_mask, positions = tokens[:-1], labels[:-1], loss_mask[:-1], positions[:-1]
+        if sum(map(len, segments)) == length + 1 and not rules.begins_with_start_token:
+            parts[-1] = parts[-1].without_last_position()
+            positions[-1] = positions[-1][:-1]
             segments[-1] = np.minimum(segments[-1][:-1], len(segments[-1]) - 1)
-        if len(tokens) > length:
-            raise ValueError(f"examples of {len(tokens)} tokens do not fit a row of {length}")
+        tokens = filled([part.tokens for part in parts], length, rules.pad_token)
+        loss_mask = filled([part.loss_mask for part in parts], length, 0.0)
         if rules.eod_mask_loss:
             loss_mask[tokens == rules.end_token] = 0.0
-        padding = length - len(tokens)
+        is_whole = len(segments) == 1 and len(segments[0]) == length
         return Row(
-            tokens=np.pad(tokens, (0, padding), constant_values=rules.pad_token),
-            labels=np.pad(labels, (0, padding), constant_values=rules.pad_token),
-            loss_mask=np.pad(loss_mask, (0, padding)),
-            position_ids=np.pad(positions, (0, padding)),
-            intervals=visibility.packed(segments, length) if padding or len(segments) > 1 else segments[0],
+            tokens=tokens,
+            labels=filled([part.labels for part in parts], length, rules.pad_token),
+            loss_mask=loss_mask,
+            position_ids=filled(positions, length, 0),
+            intervals=segments[0] if is_whole else visibility.packed(segments, length),
         )
 
     def _positions(self, part: _Part, rules: RowRules) -> NDArray[np.int32]:
@@ -134,6 +133,10 @@ class _Part:
     loss_mask: NDArray[np.float32]
     num_inputs: int
     document_starts: NDArray[np.int32]
+
+    def without_last_position(self) -> _Part:
+        """The last token is a label alone."""
+        return replace(self, tokens=self.tokens[:-1], labels=self.labels[:-1], loss_mask=self.loss_mask[:-1])
 
 
 def _laid_out(example: SequencePair, rules: RowRules) -> _Part:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from megatron.architectures.filled import filled
 from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
 from megatron.architectures.shapes import LayerShape
@@ -66,14 +66,14 @@ class EncoderDecoder(LanguageModel):
         loss_mask = np.zeros(length, np.float32)
         loss_mask[: sum(map(len, labels))] = 1.0
         return Row(
-            tokens=_filled(tokens, length, rules.pad_token),
-            labels=_filled(labels, length, rules.pad_token),
+            tokens=filled(tokens, length, rules.pad_token),
+            labels=filled(labels, length, rules.pad_token),
             loss_mask=loss_mask,
-            position_ids=_filled([np.arange(len(part), dtype=np.int32) for part in labels], length, 0),
+            position_ids=filled([np.arange(len(part), dtype=np.int32) for part in labels], length, 0),
             intervals=visibility.packed([visibility.causal(len(part)) for part in labels], length),
             encoder=EncoderRow(
-                tokens=_filled(inputs, encoder_length, rules.pad_token),
-                position_ids=_filled([np.arange(len(part), dtype=np.int32) for part in inputs], encoder_length, 0),
+                tokens=filled(inputs, encoder_length, rules.pad_token),
+                position_ids=filled([np.arange(len(part), dtype=np.int32) for part in inputs], encoder_length, 0),
                 intervals=visibility.packed([visibility.bidirectional(len(part)) for part in inputs], encoder_length),
                 cross_intervals=visibility.crossed(
                     [len(part) for part in labels], [len(part) for part in inputs], length
@@ -139,10 +139,3 @@ def layer_costs(
     decoder_layer = targets * (attention + feed_forward) + scores * targets**2 / 2
     cross = targets * hidden * 2 * query_width + inputs * hidden * key_value_width + scores * targets * inputs
     return float(encoder_layer), float(decoder_layer + cross), float(targets * hidden * padded_vocabulary_size)
-
-
-def _filled(parts: Sequence[NDArray[np.int32]], length: int, filler: int) -> NDArray[np.int32]:
-    whole = np.concatenate(parts)
-    if len(whole) > length:
-        raise ValueError(f"examples of {len(whole)} tokens do not fit a row of {length}")
-    return np.pad(whole, (0, length - len(whole)), constant_values=filler)

@@ -1,4 +1,4 @@
-"""The study's launchers start the study's runs: sizes, budgets and lengths as Wang et al. 2022 and its code give them."""
+"""The launchers of the study start its runs: sizes, budgets and lengths of Wang et al. 2022 and its code."""
 
 import subprocess
 

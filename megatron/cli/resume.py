@@ -26,10 +26,14 @@ from megatron.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """How far the run is, and what its weights were trained on before it began."""
+    """How far the run is, and what its weights were trained on before it began.
+
+    is_adapted: the weights have just become another model's, and no checkpoint holds them yet.
+    """
 
     progress: Progress = field(default_factory=Progress)
     earlier_lineage: list[dict[str, Any]] = field(default_factory=list)
+    is_adapted: bool = False
 
 
 def check_origin(origin: Origin, config: RunConfig, tokenizer: Tokenizer) -> None:
@@ -95,7 +99,7 @@ def _adapt(
         # Tokens are counted anew: the lineage has those of the source.
         there = contents.progress
         progress = Progress(iteration=there.iteration, consumed_samples=there.consumed_samples)
-    return StartingPoint(progress, contents.lineage)
+    return StartingPoint(progress, contents.lineage, is_adapted=True)
 
 
 def _require_one_origin(origin: Origin | None, grid: Grid) -> None:

@@ -46,8 +46,12 @@ def lineage_after(earlier: list[dict[str, Any]], config: RunConfig, progress: Pr
 
 
 def lineage_line(lineage: list[dict[str, Any]]) -> str:
-    """A lineage as people write it: `causal_decoder:full_lm 168B + prefix_decoder:span_corruption 51.2B`."""
-    return " + ".join(f"{stage['architecture']}:{stage['objective']} {_short(stage['tokens'])}" for stage in lineage)
+    """A lineage as people write it: `causal_decoder:full_lm 168B + prefix_decoder:span_corruption 51.2B`.
+
+    Forms that a checkpoint went through without a step are left out.
+    """
+    trained = [stage for stage in lineage if stage["tokens"]]
+    return " + ".join(f"{stage['architecture']}:{stage['objective']} {_short(stage['tokens'])}" for stage in trained)
 
 
 def _short(tokens: int) -> str:

@@ -82,6 +82,9 @@ def build_training(
         }
         write_run_record(facts.run_folder, config, tokenizer, figures)
     hooks = build_hooks(HookSetup(logging=config.logging, run_folder=facts.run_folder, settings=config.as_dict()))
+    contents_at = _contents(config, tokenizer, model, start)
+    if saver and start.is_adapted:  # from here on the run needs its source no more
+        saver.save(contents_at(start.progress), wait=True)
     return Training(
         model=model,
         rule=LossRule(
@@ -105,7 +108,7 @@ def build_training(
         facts=facts,
         started=started,
         saver=saver,
-        contents_at=_contents(config, tokenizer, model, start),
+        contents_at=contents_at,
         stop_signal=stop_signal,
         progress=start.progress,
         say=say,

@@ -59,12 +59,12 @@ class Trainer:
         self,
         words: Sequence[str],
         *,
-        architecture: str = "causal_decoder",
+        architecture: str | None = "causal_decoder",
         ranks: int = 1,
         faults: Sequence[Fault] = (),
         file_size: int | None = None,
     ) -> Job:
-        """The entry script of an architecture with these words on `ranks` processes.
+        """The entry script of an architecture, adapt.py for None, with these words on `ranks` processes.
 
         file_size: no file may become larger, in bytes.
         """

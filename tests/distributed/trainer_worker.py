@@ -22,6 +22,7 @@ import torch.utils.tensorboard  # noqa: E402, F401 - all that a child needs is i
 from faults import Fault, arm  # noqa: E402
 
 import megatron.cli.training  # noqa: E402, F401
+from megatron.cli.adapt import adapt  # noqa: E402
 from megatron.cli.pretrain import pretrain  # noqa: E402
 
 SECONDS_TO_END = 30.0
@@ -46,6 +47,8 @@ def fork_rank(job: dict[str, Any], rank: int) -> int:
         if fault["rank"] == rank:
             arm(Fault(**fault))
     sys.argv[1:] = job["words"]
+    if job["architecture"] is None:
+        exit_on_user_error(lambda: adapt(job["words"]))
     exit_on_user_error(lambda: pretrain(job["words"], job["architecture"], OBJECTIVES[job["architecture"]]))
 
 

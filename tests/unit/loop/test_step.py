@@ -292,3 +292,36 @@ def test_small_steps_are_kept_in_float32(options, dtype):
 def masters_of_fresh(options):
     (inner,) = trainable(**options).optimizer.chained_optimizers
     return [parameter for group in inner.optimizer.param_groups for parameter in group["params"]]
+
+
+@pytest.mark.parametrize(
+    "precision", [{"bf16": True}, {"fp16": True, "initial_loss_scale": 256.0}], ids=["bf16", "fp16"]
+)
+def test_adafactor_steps_master_weights_in_float32(precision):
+    """A step of a 16-bit model moves its master weights by less than its weights can show, and none is lost."""
+    model = trainable(optimizer="adafactor", weight_decay=OptimizerOptions().weight_decay, **precision)
+    optimizer = model.inner_optimizer
+    before = {parameter: master.clone() for parameter, master in optimizer.masters.items()}
+    for _ in range(3):
+        step(model, uneven_batches(), learning_rate=1e-4)
+    moved = [not torch.equal(master, before[parameter]) for parameter, master in optimizer.masters.items()]
+    assert all(moved)
+    for parameter, master in optimizer.masters.items():
+        assert master.dtype == torch.float32
+        assert torch.equal(parameter, master.to(parameter.dtype))
+        change = (master - before[parameter]).norm() / before[parameter].norm().clamp(min=1e-3 * master.numel() ** 0.5)
+        assert 1e-5 < float(change) < 4e-4  # three steps of 1e-4 of its size, in about the same direction
+
+
+def test_adafactor_sees_gradients_without_loss_scale():
+    """Its update hides a scale that was left in; its moments, squared gradients after one step, do not."""
+    same = {"optimizer": "adafactor", "weight_decay": OptimizerOptions().weight_decay}
+    plain, scaled = trainable(**same), trainable(**same, fp16=True, initial_loss_scale=256.0)
+    moments = []
+    for model in (plain, scaled):
+        step(model, uneven_batches())
+        optimizer = model.inner_optimizer
+        states = [optimizer.states_of(parameter)["exp_avg_sq"].sum() for parameter in optimizer.masters]
+        moments.append(torch.stack(states))
+    assert moments[0].min() > 0
+    torch.testing.assert_close(moments[1], moments[0], rtol=0.05, atol=0.0)

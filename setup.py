@@ -37,6 +37,7 @@ VECTOR_LOOPS = {
     "attention/softmax_rows.cpp": "Loops",
     "attention/attention_tiles.cpp": "Attention",
     "losses/exponential_rows.cpp": "Exponentials",
+    "activations/activation_rows.cpp": "Activations",
 }
 X86_LEVELS = {
     "Avx2": ["-mavx2", "-mfma"],

@@ -1,4 +1,4 @@
-"""Gradients of the native attention ops."""
+"""Gradients of the native ops."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def register() -> None:
     for name, backward, setup_context in (
         ("interval_softmax", _softmax_backward, _keep_probabilities),
         ("interval_attention", _attention_backward, _keep_log_sums),
+        ("activation", _activation_backward, _keep_inputs),
     ):
         torch.library.register_autograd(f"triarch::{name}", backward, setup_context=setup_context)
 
@@ -49,3 +50,15 @@ def _attention_backward(ctx: Any, grad_context: Tensor | None, _: None) -> tuple
         grad_context, *ctx.saved_tensors, needs_grad_bias, ctx.scale
     )
     return (*gradients, None, grad_bias if needs_grad_bias else None, None)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    hidden, bias, ctx.function, ctx.is_gated = inputs
+    ctx.save_for_backward(hidden, bias)
+
+
+def _activation_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    grad_hidden, grad_bias = torch.ops.triarch.activation_backward(
+        grad_output, *ctx.saved_tensors, ctx.function, ctx.is_gated
+    )
+    return grad_hidden, grad_bias if ctx.needs_input_grad[1] else None, None, None

@@ -16,13 +16,14 @@ from megatron.device.device import Device
 from megatron.layout.options import LayoutOptions
 from megatron.modeling.options import ModelOptions
 
+gelu_tanh = functools.partial(F.gelu, approximate="tanh")
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "relu": F.relu,
     "swiglu": F.silu,
     "geglu": F.gelu,
-    "geglu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "geglu_tanh": gelu_tanh,
 }
 
 

@@ -11,7 +11,6 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from megatron.core.transformer.attention import CrossAttentionSubmodules, SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
-from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
@@ -22,6 +21,7 @@ from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
 from megatron.modeling.cross_attention import CrossAttention
 from megatron.modeling.encoder_decoder_layers import DecoderLayer, EncoderLayer
+from megatron.modeling.feed_forward import FeedForward
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import distances, relative_buckets
@@ -36,7 +36,7 @@ def decoder_block_spec(options: ModelOptions, attend: AttentionBackend, num_laye
             self_attention=self_attention_spec(options, attend, owns_bias_table=True),
             self_attn_bda=get_bias_dropout_add,
             pre_mlp_layernorm=Norm,
-            mlp=feed_forward_spec(),
+            mlp=FeedForward,
             mlp_bda=get_bias_dropout_add,
         ),
     )
@@ -55,7 +55,7 @@ def encoder_decoder_block_spec(
         "self_attention": self_attention_spec(options, attend, owns_bias_table=False),
         "self_attn_bda": get_bias_dropout_add,
         "pre_mlp_layernorm": Norm,
-        "mlp": feed_forward_spec(),
+        "mlp": FeedForward,
         "mlp_bda": get_bias_dropout_add,
     }
     cross: dict[str, Any] = {
@@ -73,13 +73,6 @@ def encoder_decoder_block_spec(
         else:
             specs.append(ModuleSpec(DecoderLayer, params, TransformerLayerSubmodules(**parts, **cross)))
     return TransformerBlockSubmodules(layer_specs=specs, layer_norm=None)
-
-
-def feed_forward_spec() -> ModuleSpec:
-    """Two projections around an activation, gated where the configuration says so."""
-    return ModuleSpec(
-        module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
-    )
 
 
 def cross_attention_spec(attend: AttentionBackend) -> ModuleSpec:

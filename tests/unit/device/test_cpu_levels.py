@@ -42,6 +42,16 @@ logits = torch.randn(9, 1001)
 exact = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()
 _, sums = torch.ops.triarch.exponentials_(logits)
 torch.testing.assert_close(sums.double(), exact.sum(-1), rtol=1e-6, atol=0)
+
+hidden, grad = torch.randn(3, 134), torch.randn(3, 67)
+for function in ("relu", "gelu", "gelu_tanh", "silu"):
+    ours, exact = (
+        (torch.ops.triarch.activation(x, None, function, True),
+         torch.ops.triarch.activation_backward(g, x, None, function, True)[0])
+        for x, g in ((hidden, grad), (hidden.double(), grad.double()))
+    )
+    for own, true in zip(ours, exact):
+        torch.testing.assert_close(own.double(), true, rtol=1e-5, atol=1e-6)
 print(torch.ops.triarch.cpu_loops())
 """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class LayerShape:
     shares_bias_table: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModelShape:
     """A model and the rows it reads. lengths: tokens in a row, and in the decoder's row of an encoder-decoder."""
 
@@ -72,11 +73,34 @@ class ModelShape:
 
     def stages(self, layout: LayoutOptions) -> list[Stage]:
         """All model chunks of a layout."""
-        layers_of_chunks = self.architecture.layers_of_chunks(
-            self.model, layout, self.lengths, self.padded_vocabulary_size
+        key = (
+            layout.pipeline_model_parallel_size,
+            layout.num_virtual_stages_per_pipeline_rank,
+            layout.decoder_first_pipeline_num_layers,
+            layout.decoder_last_pipeline_num_layers,
         )
-        return stages_of(layout, layers_of_chunks)
+        if key not in self._stages:  # a search asks for the same ones often, and balancing takes time
+            layers_of_chunks = self.architecture.layers_of_chunks(
+                self.model, layout, self.lengths, self.padded_vocabulary_size
+            )
+            self._stages[key] = stages_of(layout, layers_of_chunks)
+        return self._stages[key]
+
+    @cached_property
+    def _stages(self) -> dict[tuple[int | None, ...], list[Stage]]:
+        return {}
 
     def layers_of(self, stage: Stage) -> tuple[LayerShape, ...]:
         """The layers of one chunk."""
         return self.layers[stage.first_layer : stage.first_layer + stage.num_layers]
+
+    def kinds_of(self, stage: Stage, first: int, end: int) -> dict[LayerShape, int]:
+        """How many of the layers [first, end) of a chunk are of each kind, whose example has number 0."""
+        key = (stage.first_layer + first, stage.first_layer + end)
+        if key not in self._kinds:
+            self._kinds[key] = Counter(replace(layer, number=0) for layer in self.layers[slice(*key)])
+        return self._kinds[key]
+
+    @cached_property
+    def _kinds(self) -> dict[tuple[int, int], dict[LayerShape, int]]:
+        return {}

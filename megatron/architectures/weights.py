@@ -17,15 +17,21 @@ TABLES = ("embedding.word_embeddings.weight", "embedding.position_embeddings.wei
 class Weight:
     """One tensor with its global name and whole shape.
 
-    is_cut: over the tensor-parallel ranks. is_copy: of a weight that another stage holds. has_copies: several stages
-    hold it, so that its gradient has a bucket of its own.
+    is_cut: over the tensor-parallel ranks. blocks: projections that are stacked in it. is_copy: of a weight that
+    another stage holds. has_copies: several stages hold it, so that its gradient has a bucket of its own.
     """
 
     name: str
     shape: tuple[int, ...]
     is_cut: bool = False
+    blocks: int = 1
     is_copy: bool = False
     has_copies: bool = False
+
+    @property
+    def is_cut_along_rows(self) -> bool:
+        """Whether each tensor-parallel rank holds some of its rows, not a part of every row."""
+        return self.is_cut and not self.name.endswith(("linear_proj.weight", "linear_fc2.weight"))
 
     @property
     def size(self) -> int:
@@ -98,7 +104,7 @@ def _layer_weights(model: ModelOptions, layer: LayerShape) -> Iterator[Weight]:
         shape = (model.num_attention_heads, model.relative_attention_num_buckets)
         yield Weight(name=f"{attention}.core_attention.relative_bias.weight", shape=shape, is_cut=True)
     yield from _linear(f"{attention}.linear_proj", hidden, query, is_biased, cuts_rows=False)
-    yield from _linear(f"{attention}.linear_qkv", query + key_value, hidden, has_query_bias)
+    yield from _linear(f"{attention}.linear_qkv", query + key_value, hidden, has_query_bias, blocks=3)
     if model.qk_layernorm:
         yield from _norm(model, f"{attention}.q_layernorm", model.head_size)
         yield from _norm(model, f"{attention}.k_layernorm", model.head_size)
@@ -107,9 +113,10 @@ def _layer_weights(model: ModelOptions, layer: LayerShape) -> Iterator[Weight]:
         yield from _norm(model, f"{place}.pre_cross_attn_layernorm", hidden)
         yield from _linear(f"{cross}.linear_proj", hidden, query, is_biased, cuts_rows=False)
         yield from _linear(f"{cross}.linear_q", query, hidden, has_query_bias)
-        yield from _linear(f"{cross}.linear_kv", key_value, hidden, has_query_bias)
+        yield from _linear(f"{cross}.linear_kv", key_value, hidden, has_query_bias, blocks=2)
     yield from _norm(model, f"{place}.pre_mlp_layernorm", hidden)
-    yield from _linear(f"{place}.mlp.linear_fc1", model.ffn_size * (2 if model.is_gated else 1), hidden, is_biased)
+    halves = 2 if model.is_gated else 1
+    yield from _linear(f"{place}.mlp.linear_fc1", model.ffn_size * halves, hidden, is_biased, blocks=halves)
     yield from _linear(f"{place}.mlp.linear_fc2", hidden, model.ffn_size, is_biased, cuts_rows=False)
     if layer.has_final_norm:
         yield from _norm(model, f"{layer.stack}.final_layernorm", hidden)
@@ -121,8 +128,10 @@ def _norm(model: ModelOptions, name: str, width: int) -> Iterator[Weight]:
         yield Weight(name=f"{name}.bias", shape=(width,))
 
 
-def _linear(name: str, rows: int, columns: int, is_biased: bool, *, cuts_rows: bool = True) -> Iterator[Weight]:
+def _linear(
+    name: str, rows: int, columns: int, is_biased: bool, *, cuts_rows: bool = True, blocks: int = 1
+) -> Iterator[Weight]:
     """A projection [rows, columns]; its bias is whole where the columns are cut."""
-    yield Weight(name=f"{name}.weight", shape=(rows, columns), is_cut=True)
+    yield Weight(name=f"{name}.weight", shape=(rows, columns), is_cut=True, blocks=blocks)
     if is_biased:
-        yield Weight(name=f"{name}.bias", shape=(rows,), is_cut=cuts_rows)
+        yield Weight(name=f"{name}.bias", shape=(rows,), is_cut=cuts_rows, blocks=blocks)

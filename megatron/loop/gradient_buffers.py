@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 
 from megatron.architectures.weights import Weight
-from megatron.layout.options import LayoutOptions
 
 ALIGNED_WEIGHT, ALIGNED_BUCKET = 64, 128  # numbers at whose multiples a weight and a bucket begin
 SMALLEST_BUCKET = 40_000_000
@@ -14,35 +13,30 @@ BUCKET_PER_RANK = 1_000_000
 
 
 def bucket_sizes(
-    weights: Iterable[Weight], layout: LayoutOptions, data_size: int, *, is_first_chunk: bool
+    weights: Iterable[Weight], *, tensor_size: int, data_size: int, is_split: bool, is_sharded: bool
 ) -> list[int]:
     """Numbers in each bucket of a chunk, padding included, in the order in which the backward pass fills them.
 
-    Follows megatron-core 0.16's `param_and_grad_buffer.py` with a sharded optimizer: weights in reverse order; those
-    with copies on other stages in buckets of their own; otherwise one bucket, or where reductions overlap with the
-    backward pass several of at least 40 million numbers on the first chunk.
+    Follows megatron-core 0.16's `param_and_grad_buffer.py`: weights in reverse order, in one bucket, or where
+    `is_split` (reductions overlap with the backward pass) in several of at least 40 million numbers. is_sharded: ranks
+    divide the optimizer's state, so that weights and buckets are aligned, and weights with copies on other stages have
+    buckets of their own.
     """
-    limit = math.inf
-    if layout.overlap_grad_reduce and is_first_chunk:
-        limit = max(SMALLEST_BUCKET, BUCKET_PER_RANK * data_size)
-    unit = math.lcm(data_size, ALIGNED_BUCKET)
+    limit = max(SMALLEST_BUCKET, BUCKET_PER_RANK * data_size) if is_split else math.inf
+    unit = math.lcm(data_size, ALIGNED_BUCKET) if is_sharded else 1
+    alignment = ALIGNED_WEIGHT if is_sharded else 1
     sizes: list[int] = []
     filled = 0
-
-    def close() -> None:
-        nonlocal filled
-        if filled:
-            sizes.append(_up_to_multiple(filled, unit))
-        filled = 0
-
     for weight in reversed(list(weights)):
-        if weight.has_copies:
-            close()
-        filled = _up_to_multiple(filled, ALIGNED_WEIGHT) + weight.local_size(layout.tensor_model_parallel_size)
-        if weight.has_copies or filled >= limit:
-            close()
-    close()
-    return sizes
+        stands_alone = weight.has_copies and is_sharded
+        if stands_alone and filled:
+            sizes.append(_up_to_multiple(filled, unit))
+            filled = 0
+        filled = _up_to_multiple(filled, alignment) + weight.local_size(tensor_size)
+        if stands_alone or filled >= limit:
+            sizes.append(_up_to_multiple(filled, unit))
+            filled = 0
+    return [*sizes, _up_to_multiple(filled, unit)] if filled else sizes
 
 
 def _up_to_multiple(number: int, unit: int) -> int:

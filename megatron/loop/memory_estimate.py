@@ -2,8 +2,8 @@
 
 Weights, gradients and optimizer state are counted exactly; activations by the rules of Korthikanti et al. 2022
 (section 4, equations 1 to 6), carried over to gated layers, rotary positions, grouped keys, cross attention and float32
-as torch's autograd keeps them. What the allocator, the communication library and the kernels' work space take comes on
-top, and on CPU what its unfused RMSNorm and dropout keep.
+as torch's autograd keeps them; on CPU our own feed-forward op keeps less, and torch's RMSNorm and dropout keep more.
+What the allocator, the communication library and the kernels' work space take comes on top.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from megatron.architectures.shapes import LayerShape
+from megatron.architectures.weights import Weight
 from megatron.layout.stages import Stage
 from megatron.loop.training_size import FLOAT32, TrainingSize
 from megatron.modeling.options import ModelOptions
 
-MASK = 1  # dropout keeps one byte an element
+SMALLEST_FACTORED_SIDE = 128  # that of `loop/adafactor.py`, which imports torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,39 @@ def estimate_memory(size: TrainingSize) -> MemoryEstimate:
 def memory_of_rank(size: TrainingSize, pipeline_rank: int) -> MemoryEstimate:
     """The memory of a device of this pipeline rank; weights and gradients with the padding of their buckets."""
     numbers = sum(sum(size.buckets_of(stage)) for stage in size.chunks_of(pipeline_rank))
-    # Two moments, and master weights where the weights themselves are not float32; sharded over the copies.
-    state = 2 * FLOAT32 + (FLOAT32 if size.element < FLOAT32 else 0)
     return MemoryEstimate(
         weights=size.element * numbers,
         gradients=FLOAT32 * numbers,
-        optimizer=state * numbers // size.data_parallel_size,
+        optimizer=_optimizer_state(size, pipeline_rank, numbers),
         activations=_activations_of_rank(size, pipeline_rank),
     )
+
+
+def _optimizer_state(size: TrainingSize, rank: int, numbers: int) -> int:
+    """Master weights where the weights themselves are not float32, and moments: Adam's two, divided over the copies of
+    the model; Adafactor's second one, factored for large matrices, on every copy."""
+    masters = FLOAT32 * numbers if size.element < FLOAT32 else 0
+    if size.optimizer.shards_state:
+        return (masters + 2 * FLOAT32 * numbers) // size.data_parallel_size
+    tensor = size.layout.tensor_model_parallel_size
+    weights = [weight for chunk in size.chunks_of(rank) for weight in size.weights_of(chunk)]
+    return masters + FLOAT32 * sum(factored_moment(weight, tensor) for weight in weights)
+
+
+def factored_moment(weight: Weight, tensor_size: int) -> int:
+    """Numbers that a rank keeps for Adafactor's second moment of a weight; see `loop/adafactor.py`."""
+    if not is_factored(weight):
+        return weight.local_size(tensor_size)
+    rows, columns = weight.shape
+    along_rows = weight.is_cut_along_rows
+    return rows // (tensor_size if along_rows else 1) + weight.blocks * columns // (1 if along_rows else tensor_size)
+
+
+def is_factored(weight: Weight) -> bool:
+    """Whether two vectors stand for its second moment, as far as shapes tell; blocks are taken to be equal."""
+    if len(weight.shape) < 2 or weight.name.endswith("relative_bias.weight"):
+        return False
+    return min(weight.shape[0] // weight.blocks, weight.shape[1]) >= SMALLEST_FACTORED_SIDE
 
 
 def _activations_of_rank(size: TrainingSize, rank: int) -> int:
@@ -59,15 +85,27 @@ def _activations_of_rank(size: TrainingSize, rank: int) -> int:
     # Micro-batches enter in groups as large as the pipeline, and each group passes one chunk after the other.
     passes = [chunks[number // ranks % len(chunks)] for number in range(in_flight)]
     total = sum(_chunk_activations(size, chunk) for chunk in passes)
-    if layout.recompute_granularity == "full":  # one unit at a time is computed again, and then is there in full
-        unit = layout.recompute_num_layers if layout.recompute_method == "uniform" else 1
-        total += unit * max(layer_activations(size, layer) for chunk in chunks for layer in size.shape.layers_of(chunk))
     if rank == 0 and size.shape.model.hidden_dropout:
-        masks = -(-in_flight // len(chunks)) * MASK * size.batch.micro_batch_size * size.shape.stream_length
-        total += masks * size.shape.model.hidden_size // size.sequence_shards
-    if rank == ranks - 1:
-        total += _head_activations(size)
-    return total
+        masks = -(-in_flight // len(chunks)) * size.batch.micro_batch_size * size.shape.stream_length
+        total += _dropout_mask(size) * masks * size.shape.model.hidden_size // size.sequence_shards
+    head = _head_activations(size) if rank == ranks - 1 else 0
+    if layout.recompute_granularity != "full":
+        return total + head
+    return total + max(head, *(_recomputed_at_most(size, chunk) for chunk in chunks))
+
+
+def _recomputed_at_most(size: TrainingSize, chunk: Stage) -> int:
+    """What layers of a chunk that are computed again take beyond its kept activations: one unit is there in full at a
+    time, and what came behind it, the head's own too, is gone by then."""
+    unit = size.layout.recompute_num_layers if size.layout.recompute_method == "uniform" else 1
+    recomputed, most, gone = size.recomputed_layers(chunk), 0, 0
+    for number, layer in reversed([*enumerate(size.shape.layers_of(chunk))]):
+        if number < recomputed:
+            most = max(most, unit * layer_activations(size, layer) - gone)
+            gone += size.hidden_bytes(layer.length) // size.sequence_shards // unit
+        else:
+            gone += layer_activations(size, layer)
+    return most
 
 
 def _chunks_in_flight(size: TrainingSize, rank: int) -> int:
@@ -84,7 +122,8 @@ def _chunk_activations(size: TrainingSize, chunk: Stage) -> int:
     recomputed = size.recomputed_layers(chunk)
     unit = size.layout.recompute_num_layers if size.layout.recompute_method == "uniform" else 1
     inputs = sum(size.hidden_bytes(layer.length) for layer in layers[:recomputed:unit]) // size.sequence_shards
-    kept = sum(layer_activations(size, layer) for layer in layers[recomputed:])
+    kinds = size.shape.kinds_of(chunk, recomputed, chunk.num_layers)
+    kept = sum(count * layer_activations(size, layer) for layer, count in kinds.items())
     return inputs + kept + _other_streams(size, layers)
 
 
@@ -99,7 +138,8 @@ def _other_streams(size: TrainingSize, layers: tuple[LayerShape, ...]) -> int:
     if "encoder" in stacks and "decoder" not in stacks:
         total += size.shape.stacks["decoder"]
     total += max((layer.context for layer in layers), default=0)
-    total += sum(layer.length for layer in layers if layer.has_final_norm)
+    if size.layout.recompute_granularity != "full":
+        total += sum(layer.length for layer in layers if layer.has_final_norm)
     return size.hidden_bytes(total) // size.sequence_shards
 
 
@@ -112,21 +152,21 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
     model, tensor, element = size.shape.model, size.layout.tensor_model_parallel_size, size.element
     blocks = 3 if layer.context else 2
     # Input of the norm and of the projection of each block, and a dropout mask behind it.
-    whole = blocks * (2 * element + (MASK if model.hidden_dropout else 0)) * model.hidden_size
+    whole = blocks * (2 * element + _dropout_mask(size) + _unfused_norm(size)) * model.hidden_size
+    if layer.has_final_norm:
+        whole += _unfused_norm(size) * model.hidden_size
     heads = model.num_attention_heads * model.head_size
-    # ReLU keeps its output alone; a gated layer both halves, the activated one, its partner again, the product.
-    feed_forward = model.ffn_size * (5 if model.is_gated else 1 if model.activation == "relu" else 2)
-    numbers = layer.length * (_self_attention_width(model) + feed_forward)
+    numbers = layer.length * (_self_attention_width(model) + _feed_forward_width(size))
     keys = layer.length
     if layer.context:  # queries and the input of the projection back; keys and values of the other stack
         numbers += 2 * layer.length * heads + 2 * layer.context * model.query_groups * model.head_size
         keys += layer.context
     scores = 0
     if size.keeps_scores:
-        bytes_of_score = 2 * element + MASK if model.attention_dropout else element
+        bytes_of_score = 2 * element + 1 if model.attention_dropout else element
         scores = model.num_attention_heads * layer.length * keys * bytes_of_score
     angles = 4 * element * model.head_size if model.position_embedding_type == "rope" else 0
-    cut = (element * numbers + scores) // tensor
+    cut = (element * numbers + scores + layer.length * _unfused_head_norms(size)) // tensor
     return size.batch.micro_batch_size * (layer.length * (whole // size.sequence_shards + angles) + cut)
 
 
@@ -135,14 +175,55 @@ def _self_attention_width(model: ModelOptions) -> int:
     keys before they meet."""
     heads, groups, width = model.num_attention_heads, model.query_groups, model.head_size
     attention = (2 * heads + 2 * groups) * width
-    if model.position_embedding_type == "rope" or model.qk_layernorm:
-        return attention + (heads + groups) * width
-    return attention + (heads * width if groups != heads else 0)
+    is_rotated = model.position_embedding_type == "rope"
+    if is_rotated or model.qk_layernorm:
+        attention += (heads + groups) * width
+    if groups != heads and (model.qk_layernorm or not is_rotated):  # queries that share keys are laid out anew
+        attention += heads * width
+    return attention
+
+
+def _feed_forward_width(size: TrainingSize) -> int:
+    """Numbers a position between the two products: on CPU the input of the activation and its output, elsewhere what
+    plain torch keeps. There ReLU keeps its output alone, a gated layer both halves, the activated one, its partner
+    again, the product."""
+    model = size.shape.model
+    if size.layout.device == "cpu":
+        return model.ffn_size * (3 if model.is_gated else 2)
+    return model.ffn_size * (5 if model.is_gated else 1 if model.activation == "relu" else 2)
+
+
+def _dropout_mask(size: TrainingSize) -> int:
+    """Bytes a number that dropout keeps: a boolean, on CPU a factor."""
+    if not size.shape.model.hidden_dropout:
+        return 0
+    return size.element if size.layout.device == "cpu" else 1
+
+
+def _unfused_norm(size: TrainingSize) -> int:
+    """Bytes a number that torch's RMSNorm keeps on CPU beyond its input: the normed one in float32, and a float32 copy
+    in place of a 16-bit input."""
+    if size.layout.device != "cpu" or size.shape.model.normalization == "LayerNorm":
+        return 0
+    return FLOAT32 if size.element == FLOAT32 else 2 * FLOAT32 - size.element
+
+
+def _unfused_head_norms(size: TrainingSize) -> int:
+    """The same for norms of queries and keys, whose input is kept by others in most cases; bytes a position."""
+    model = size.shape.model
+    if not model.qk_layernorm or not _unfused_norm(size):
+        return 0
+    heads, groups = model.num_attention_heads, model.query_groups
+    if size.element == FLOAT32:
+        return (heads + groups) * model.head_size * FLOAT32
+    replaced = size.element * heads if groups != heads else 0  # of queries that were laid out anew
+    return ((heads + groups) * 2 * FLOAT32 - replaced) * model.head_size
 
 
 def _head_activations(size: TrainingSize) -> int:
     """Inputs of the last norm and the output layer, float32 probabilities, and the gradient of the logits."""
     length = size.shape.head_length
-    inputs = 2 * size.hidden_bytes(length) // size.sequence_shards
+    norm = size.batch.micro_batch_size * length * size.shape.model.hidden_size * _unfused_norm(size)
+    inputs = (2 * size.hidden_bytes(length) + norm) // size.sequence_shards
     columns = size.shape.padded_vocabulary_size // size.layout.tensor_model_parallel_size
     return inputs + size.batch.micro_batch_size * length * (FLOAT32 + size.element) * columns

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from megatron.architectures.shapes import LayerShape
+from megatron.architectures.weights import Weight
 from megatron.layout.stages import Stage
+from megatron.loop.memory_estimate import is_factored
 from megatron.loop.training_size import FLOAT32, TrainingSize
 
 ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SEND, BROADCAST = (
@@ -78,8 +80,13 @@ def _messages(size: TrainingSize, rank: int) -> Iterator[tuple[str, str, int]]:
         stream = size.hidden_bytes(size.shape.stream_length) // size.sequence_shards
         yield PIPELINE, SEND, neighbours * size.microbatches * stream
         numbers = sum(size.buckets_of(stage))
-        yield DATA, REDUCE_SCATTER, FLOAT32 * numbers
-        yield DATA, ALL_GATHER, size.element * numbers
+        if size.optimizer.shards_state:
+            yield DATA, REDUCE_SCATTER, FLOAT32 * numbers
+            yield DATA, ALL_GATHER, size.element * numbers
+        else:
+            yield DATA, ALL_REDUCE, FLOAT32 * numbers
+            statistics = sum(_adafactor_sums(weight) for weight in size.weights_of(stage))
+            yield TENSOR, ALL_REDUCE, FLOAT32 * statistics
     yield TENSOR, ALL_REDUCE, FLOAT32 * sum(_partial_gradients(size, stage) for stage in size.chunks_of(rank))
     yield from _copied_gradients(size, rank)
     yield from _figures(size)
@@ -89,10 +96,16 @@ def _microbatch_messages(size: TrainingSize, stage: Stage) -> Iterator[tuple[str
     """(operation, positions of hidden states) of a chunk for each micro-batch, forward and backward."""
     is_cut = size.layout.sequence_parallel
     recomputed = size.recomputed_layers(stage)
-    for number, layer in enumerate(size.shape.layers_of(stage)):
-        yield from _layer_messages(layer, is_cut, forward_passes=2 if number < recomputed else 1)
+    for first, end, forward_passes in ((0, recomputed, 2), (recomputed, stage.num_layers, 1)):
+        for layer, count in size.shape.kinds_of(stage, first, end).items():
+            for operation, length in _layer_messages(layer, is_cut, forward_passes):
+                yield operation, count * length
     if stage.holds_embedding:
-        yield ALL_REDUCE, size.shape.stream_length
+        # megatron-core sums and cuts at once only where nothing stands between, neither positions nor two streams.
+        cuts_at_once = (
+            is_cut and size.shape.model.position_embedding_type != "learned_absolute" and len(size.shape.stacks) == 1
+        )
+        yield (REDUCE_SCATTER if cuts_at_once else ALL_REDUCE), size.shape.stream_length
         if is_cut:
             yield ALL_GATHER, size.shape.stream_length  # of gradients, where the forward pass cut
     if stage.holds_head:
@@ -130,6 +143,17 @@ def _partial_gradients(size: TrainingSize, stage: Stage) -> int:
         and not weight.is_cut
         and (size.layout.sequence_parallel or "q_layernorm" in weight.name or "k_layernorm" in weight.name)
     )
+
+
+def _adafactor_sums(weight: Weight) -> int:
+    """Numbers of a weight that `loop/adafactor.py` adds up over the ranks that cut it: squares of weight and update,
+    and of a factored moment those along the cut."""
+    if not weight.is_cut:
+        return 0
+    if not is_factored(weight):
+        return 2 * weight.blocks
+    rows, columns = weight.shape
+    return 2 * weight.blocks + (weight.blocks * (columns + 1) if weight.is_cut_along_rows else rows)
 
 
 def _copied_gradients(size: TrainingSize, rank: int) -> Iterator[tuple[str, str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from megatron.architectures.shapes import ModelShape
 from megatron.architectures.weights import Weight, stage_weights
@@ -78,12 +78,18 @@ class TrainingSize:
 
     def weights_of(self, stage: Stage) -> tuple[Weight, ...]:
         """The weights of a chunk."""
-        return tuple(stage_weights(self.shape, stage))
+        return _weights_of(self.shape, stage)
 
-    def buckets_of(self, stage: Stage) -> list[int]:
+    def buckets_of(self, stage: Stage) -> tuple[int, ...]:
         """Numbers in each bucket of gradients of a chunk on one device."""
-        is_first_chunk = stage.virtual_rank == 0
-        return bucket_sizes(self.weights_of(stage), self.layout, self.data_parallel_size, is_first_chunk=is_first_chunk)
+        return _buckets_of(
+            self.shape,
+            stage,
+            self.layout.tensor_model_parallel_size,
+            self.data_parallel_size,
+            self.layout.overlap_grad_reduce and stage.virtual_rank == 0,
+            self.optimizer.shards_state,
+        )
 
     def hidden_bytes(self, length: int) -> int:
         """Hidden states of a micro-batch over `length` positions of each row, whole."""
@@ -101,3 +107,20 @@ class TrainingSize:
             return 0
         is_uniform = self.layout.recompute_method == "uniform"
         return stage.num_layers if is_uniform else min(self.layout.recompute_num_layers, stage.num_layers)
+
+
+# A search asks for the same chunks again and again.
+@lru_cache(maxsize=4096)
+def _weights_of(shape: ModelShape, stage: Stage) -> tuple[Weight, ...]:
+    return tuple(stage_weights(shape, stage))
+
+
+@lru_cache(maxsize=4096)
+def _buckets_of(
+    shape: ModelShape, stage: Stage, tensor_size: int, data_size: int, is_split: bool, is_sharded: bool
+) -> tuple[int, ...]:
+    weights = _weights_of(shape, stage)
+    sizes = bucket_sizes(
+        weights, tensor_size=tensor_size, data_size=data_size, is_split=is_split, is_sharded=is_sharded
+    )
+    return tuple(sizes)

@@ -1,0 +1,91 @@
+"""tools/plan.py: what it lists, in which order, what it refuses, and that it needs no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.cli import plan
+
+ROOT = Path(__file__).resolve().parents[3]
+FLAGS = (
+    "--devices 8 --devices-per-node 4 --num-layers 8 --hidden-size 512 --num-attention-heads 8 --seq-length 256 "
+    "--global-batch-size 32 --bf16"
+)
+SMALL = FLAGS.split()
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    plan.main([*SMALL, *words])
+    return capsys.readouterr().out
+
+
+def planned(tmp_path: Path, *words: str) -> dict:
+    plan.main([*SMALL, *words, "--json", str(tmp_path / "plan.json")])
+    return json.loads((tmp_path / "plan.json").read_text())
+
+
+@pytest.mark.parametrize("architecture", ["causal_decoder", "prefix_decoder", "encoder_decoder"])
+def test_layouts_are_listed_best_first_and_all_fit(architecture: str, tmp_path: Path) -> None:
+    found = planned(tmp_path, "--architecture", architecture)
+    seconds = [one["step_seconds"] for one in found["plans"]]
+    assert seconds == sorted(seconds) and len(seconds) > 20
+    for one in found["plans"]:
+        sizes = (one["tensor_model_parallel_size"], one["pipeline_model_parallel_size"], one["data_parallel_size"])
+        assert sizes[0] * sizes[1] * sizes[2] == 8 and sizes[0] <= 4
+        assert one["memory_bytes"]["total"] <= 80e9
+        assert len(one["transfers"]) == sizes[1]
+        assert one["step_seconds"] == pytest.approx(sum(one["seconds"].values()))
+    assert {one["tensor_model_parallel_size"] for one in found["plans"]} == {1, 2, 4}
+    assert all(one["why"] for one in found["infeasible"])
+
+
+def test_less_memory_leaves_fewer_layouts_and_then_one_sentence(tmp_path: Path) -> None:
+    everything = planned(tmp_path)
+    sizes = sorted(one["memory_bytes"]["total"] for one in everything["plans"])
+    half = planned(tmp_path, "--device-memory", str(sizes[len(sizes) // 2] / 1e9))
+    assert len(sizes) // 2 < len(half["plans"]) + 1 < len(sizes)
+    assert any("--device-memory" in one["why"] for one in half["infeasible"])
+    with pytest.raises(UserError, match="no layout of --devices 8 fits --device-memory 0.001: the smallest"):
+        plan.main([*SMALL, "--device-memory", "0.001"])
+
+
+def test_a_layout_among_the_flags_is_shown_in_detail(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2")
+    assert "layout            TP2 PP2 DP2, 16 micro-batches" in text
+    assert text.count("pipeline rank") == 2
+    # 16 micro-batches x 4 layers x 4 all-reduces of [256, 1, 512] in bfloat16, and one of the embedding or the head
+    hidden = 256 * 512 * 2
+    assert f"{16 * (4 * 4 + 1) * hidden:,} bytes" in text
+
+
+def test_impossible_layouts_are_answered_like_those_of_a_run() -> None:
+    with pytest.raises(UserError, match="--num-attention-heads 8 cannot be split over --tensor-model-parallel-size 3"):
+        plan.main([*SMALL, "--devices", "3", "--global-batch-size", "3", "--tensor-model-parallel-size", "3"])
+    with pytest.raises(UserError, match="--global-batch-size is missing"):
+        plan.main(["--devices", "8"])
+    with pytest.raises(UserError, match="--objective full_lm is not one of encoder_decoder"):
+        plan.main([*SMALL, "--architecture", "encoder_decoder", "--objective", "full_lm"])
+
+
+def test_slower_links_make_steps_longer(tmp_path: Path) -> None:
+    layout = ("--tensor-model-parallel-size", "4", "--devices", "8")
+    fast, slow = (
+        planned(tmp_path, *layout, "--node-bandwidth", rate)["plans"][0]["seconds"] for rate in ("400", "100")
+    )
+    assert slow["tensor"] == pytest.approx(4 * fast["tensor"])
+    assert slow["compute"] == fast["compute"]
+
+
+def test_it_needs_no_torch() -> None:
+    code = (
+        "import sys; from megatron.cli import plan; plan.main(sys.argv[1:]);"
+        "assert not {'torch', 'megatron.core'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *SMALL], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

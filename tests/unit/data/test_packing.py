@@ -144,6 +144,18 @@ def test_rows_hold_all_their_examples(
     assert seen >= set(text)
 
 
+@pytest.mark.parametrize("starts", [False, True])
+def test_full_lm_predicts_every_token_once_but_what_begins_a_document(tmp_path: Path, starts: bool) -> None:
+    """Without start tokens pieces of a document overlap by the token that is a label here and predicts there."""
+    lengths = [3, 50, 1, 17, 16, 100, 18]
+    text = write_token_file(tmp_path / "c", numbered_documents(lengths))
+    rows, source, _ = rows_of(tmp_path / "c", ("causal_decoder", "full_lm", starts), 16)
+    made = [rows[sample] for sample in range(source.plan.num_rows)]
+    predicted = sorted(token for row in made for token in row.labels[row.loss_mask == 1].tolist())
+    beginnings = set() if starts else set(np.cumsum([0, *lengths[:-1]]).tolist())
+    assert predicted == [token for token in text if token not in beginnings]
+
+
 def test_a_row_takes_one_token_more_than_it_has_positions_as_a_label_alone(tmp_path: Path) -> None:
     """Rows of 8 without start tokens: two documents of 9 tokens in all fill one, behind start tokens they need two."""
     write_token_file(tmp_path / "c", numbered_documents([5, 4]))

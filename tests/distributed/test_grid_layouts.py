@@ -37,6 +37,19 @@ VARIANTS = {
             "qk_layernorm": True,
         }
     },
+    # The study's optimizer, with moments that are factored and a tied table on two stages.
+    "encoder_decoder:span_corruption adafactor": {
+        "model": {
+            **MODELS["encoder_decoder"],
+            "hidden_size": 128,
+            "kv_channels": 64,
+            "ffn_hidden_size": 192,
+            "init_method": "t5",
+            "softmax_scale": 1.0,
+            "scale_logits": True,
+        },
+        "optimizer": {"optimizer": "adafactor", "lr": 0.01},
+    },
 }
 
 

@@ -3,6 +3,7 @@
 torchrun --nproc-per-node 4 layout_worker.py JOB.json: {"output": path, "cases": [{"name", "layout", "model", ...}]}.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -220,6 +221,7 @@ def main() -> None:
         results[case.name] = run(case, grids.initialise(layout, DEVICE), layout)
         dist.barrier()
         grids.shut_down()
+        gc.collect()  # models hold groups in cycles, and each group has threads
     if os.environ["RANK"] == "0":
         Path(job["output"]).write_text(json.dumps(results))
 

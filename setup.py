@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +136,9 @@ def build_ops(compiler: str, target: Path) -> None:
     libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10", "-ltorch_cpu", *cuda_libraries]
     # OpenMP and the CUDA runtime are not linked: their symbols come from the copies that torch has loaded, since a
     # second copy would bring a second thread pool.
-    build_library(compiler, units, target, ["-Wl,--no-as-needed"], libraries, version=torch.__version__)
+    headers = (path for path in CSRC.rglob("*.*h") if path.parent != CSRC / "corruption")
+    flags, version = ["-Wl,--no-as-needed"], torch.__version__
+    build_library("native ops", compiler, units, target, flags, libraries, headers=headers, version=version)
 
 
 def build_corruption(compiler: str, target: Path) -> None:
@@ -152,7 +154,9 @@ def build_corruption(compiler: str, target: Path) -> None:
         Unit(source, (compiler, *CORRUPTION_FLAGS, *includes), f"{source.parent.name}-{source.stem}")
         for source in sources
     ]
-    build_library(compiler, units, target, [], [], version=f"{pybind11.__version__} {sys.version}")
+    version = f"{pybind11.__version__} {sys.version}"
+    headers = (CSRC / "corruption").glob("*.h")
+    build_library("native corruption", compiler, units, target, [], [], headers=headers, version=version)
 
 
 # Name for a person, what does the work instead, and how to build it.
@@ -163,19 +167,28 @@ BUILDS: dict[str, tuple[str, str, Callable[[str, Path], None]]] = {
 
 
 def build_library(
-    compiler: str, units: list[Unit], target: Path, link_flags: list[str], libraries: list[str], *, version: str
+    name: str,
+    compiler: str,
+    units: list[Unit],
+    target: Path,
+    link_flags: list[str],
+    libraries: list[str],
+    *,
+    headers: Iterable[Path],
+    version: str,
 ) -> None:
-    """Compile the units that are not current and link them. `version`: of what else they are made from."""
-    headers_digest = digest_of([*sorted(CSRC.rglob("*.h")), *sorted(CSRC.rglob("*.cuh"))], version)
+    """Compile the units that are not current and link them. headers, version: what else they are made from."""
+    headers_digest = digest_of(sorted(headers), version)
     folder = ROOT / "build" / "native"
     folder.mkdir(parents=True, exist_ok=True)
     objects = [unit.object_file(folder, headers_digest) for unit in units]
     stale = [(unit, path) for unit, path in zip(units, objects, strict=True) if not path.exists()]
     for unit, _ in stale:
-        print(f"native ops: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
+        print(f"{name}: compiling {unit.source.relative_to(ROOT)} ({unit.name})", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda work: compile_unit(*work), stale))
-    link(compiler, objects, target, link_flags, libraries)
+    if link(compiler, objects, target, link_flags, libraries):
+        print(f"{name}: built {target}", flush=True)
 
 
 def cpu_units(compiler: str, includes: list[str]) -> list[Unit]:
@@ -230,18 +243,18 @@ def compile_unit(unit: Unit, target: Path) -> None:
     unfinished.replace(target)
 
 
-def link(compiler: str, objects: list[Path], target: Path, flags: list[str], libraries: list[str]) -> None:
-    """Link into `target`; skipped when it was linked from the same objects."""
+def link(compiler: str, objects: list[Path], target: Path, flags: list[str], libraries: list[str]) -> bool:
+    """Link into `target`; False when it was linked from the same objects before."""
     stamp = ROOT / "build" / "native" / f"linked-{digest_of([], str(target))[:16]}"
     recipe = digest_of([], *(path.name for path in objects), *flags, *libraries)
     if target.exists() and stamp.exists() and stamp.read_text() == recipe:
-        return
+        return False
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(f".{os.getpid()}.tmp.so")
     run([compiler, "-shared", *flags, *map(str, objects), *libraries, "-o", str(unfinished)])
     unfinished.replace(target)
     stamp.write_text(recipe)
-    print(f"native ops: built {target}", flush=True)
+    return True
 
 
 def run(command: list[str]) -> None:

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "../corruption/span_corruption.h"
 #include "../corruption/token_masking.h"
@@ -44,16 +45,23 @@ py::tuple corrupt_spans(const Array<int32_t>& tokens, const Array<uint64_t>& see
   return py::make_tuple(inputs, targets);
 }
 
+using Range = std::pair<uint32_t, uint32_t>;  // first id, number of ids
+
 py::tuple mask_tokens(const Array<int32_t>& tokens, const Array<uint64_t>& seeds, const Array<bool>& is_choice,
-                      double share, int32_t mask_token, int32_t first_random, int64_t num_random) {
+                      Range plain, double share, int32_t mask_token, Range random) {
   require_rows(tokens, seeds);
-  require(is_choice.ndim() == 1, "is_choice must be bool [vocabulary size]");
+  const int64_t vocabulary_size = is_choice.ndim() == 1 ? is_choice.shape(0) : -1;
+  require(vocabulary_size >= 0 && vocabulary_size < std::numeric_limits<int32_t>::max(),
+          "is_choice must be bool [vocabulary size]");
+  require(int64_t{plain.first} + plain.second <= vocabulary_size, "plain tokens must be of the vocabulary");
   require(share >= 0.0 && share <= 1.0, "share must be from 0 to 1");
-  require(num_random >= 0 && num_random <= int64_t{1} << 31, "random tokens must be at most 2^31");
   const int64_t rows = tokens.shape(0), length = tokens.shape(1);
-  const triarch::MaskingRule rule{
-      share,     reinterpret_cast<const uint8_t*>(is_choice.data()), is_choice.shape(0), mask_token, first_random,
-      num_random};
+  const triarch::MaskingRule rule{share,
+                                  reinterpret_cast<const uint8_t*>(is_choice.data()),
+                                  static_cast<uint32_t>(vocabulary_size),
+                                  {plain.first, plain.second},
+                                  mask_token,
+                                  {random.first, random.second}};
   Array<int32_t> inputs({rows, length});
   Array<bool> is_chosen({rows, length});
   int32_t* const inputs_begin = inputs.mutable_data();
@@ -75,6 +83,6 @@ PYBIND11_MODULE(corruption_native, module) {
              py::arg("sentinels").noconvert(), py::arg("noise"), py::arg("spans"),
              "(inputs int32 [rows, n - noise + spans], targets int32 [rows, noise + spans])");
   module.def("mask_tokens", &mask_tokens, py::arg("tokens").noconvert(), py::arg("seeds").noconvert(),
-             py::arg("is_choice").noconvert(), py::arg("share"), py::arg("mask_token"), py::arg("first_random"),
-             py::arg("num_random"), "(inputs int32 [rows, n], is_chosen bool [rows, n])");
+             py::arg("is_choice").noconvert(), py::arg("plain"), py::arg("share"), py::arg("mask_token"),
+             py::arg("random"), "(inputs int32 [rows, n], is_chosen bool [rows, n])");
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace triarch {
 
@@ -21,41 +22,51 @@ class Draws {
   // A number from 0 to bound - 1; bound up to 2^32.
   uint64_t below(uint64_t bound) { return ((word() >> 32) * bound) >> 32; }
 
-  // Sets `count` of the bits 0 .. total - 1, all of them clear before; every such set is as likely as any other.
-  // Floyd's way: one word a bit, and no bit is moved (Bentley and Floyd 1987).
-  void subset(int64_t total, int64_t count, uint64_t* bits) {
+  // Makes `count` of is_chosen[0 .. total - 1], all of them 0 before, 1; every such set is as likely as any other.
+  // Floyd's way: one word a number (Bentley and Floyd 1987).
+  void subset(int64_t total, int64_t count, uint8_t* is_chosen) {
+    Draws draws = *this;  // a store through is_chosen could change this object, for all the compiler knows
     for (int64_t last = total - count; last < total; ++last) {
-      const uint64_t drawn = below(last + 1);
-      const uint64_t is_taken = bits[drawn >> 6] >> (drawn & 63) & 1;
-      // Both bits are written where one would do: an address that depends on is_taken would hold up the next load.
-      bits[drawn >> 6] |= uint64_t{1} << (drawn & 63);
-      bits[last >> 6] |= is_taken << (last & 63);
+      const uint64_t drawn = draws.below(last + 1);
+      // No branch, and no address that waits for a load. Where drawn is last itself, it was not chosen before.
+      const uint8_t was_chosen = is_chosen[drawn];
+      is_chosen[last] = was_chosen;
+      is_chosen[drawn] = 1;
     }
+    *this = draws;
   }
 
  private:
   uint64_t state_;
 };
 
-// Writes the numbers of the set bits of bits[0 .. words - 1] in ascending order and returns how many there are.
-// numbers: room for these and kBitsAtOnce more.
-constexpr int kBitsAtOnce = 4;
+// How many bytes a set of the numbers below `total` takes, with what lets it be read in whole blocks.
+constexpr int64_t kBlock = 64;
+inline int64_t bytes_of_set(int64_t total) { return (total + kBlock - 1) / kBlock * kBlock; }
 
-inline int64_t set_bits(const uint64_t* bits, int64_t words, int32_t* numbers) {
-  int64_t found = 0;
-  for (int64_t w = 0; w < words; ++w) {
-    uint64_t left = bits[w];
-    int32_t* next = numbers + found;
-    found += __builtin_popcountll(left);
-    // A few at a time, whether they are there or not: a loop that ends after each bit is mispredicted for each word.
+// Writes the numbers whose byte is 1 in ascending order; the others are 0 up to bytes_of_set.
+// numbers: room for these and kAtOnce more.
+constexpr int kAtOnce = 4;
+
+inline void read_set(const uint8_t* is_chosen, int64_t total, int32_t* numbers) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "byte k of a word is bits 8k .. 8k + 7");
+  for (int64_t block = 0; block < total; block += kBlock) {
+    uint64_t left = 0;
+    for (int k = 0; k < 8; ++k) {
+      uint64_t eight;
+      std::memcpy(&eight, is_chosen + block + 8 * k, 8);
+      left |= (eight * 0x0102040810204080u) >> 56 << (8 * k);  // the lowest bits of eight bytes, side by side
+    }
+    int32_t* next = numbers;
+    numbers += __builtin_popcountll(left);
+    // A few at a time, whether they are there or not: a loop that ends after each is mispredicted for each block.
     do {
-      for (int k = 0; k < kBitsAtOnce; ++k) {
-        *next++ = static_cast<int32_t>(w * 64 + __builtin_ctzll(left | uint64_t{1} << 63));
+      for (int k = 0; k < kAtOnce; ++k) {
+        *next++ = static_cast<int32_t>(block + __builtin_ctzll(left | uint64_t{1} << 63));
         left &= left - 1;
       }
     } while (left != 0);
   }
-  return found;
 }
 
 }  // namespace triarch

@@ -34,19 +34,19 @@ constexpr int kNoiseBlock = 8, kCleanBlock = 32;
 class SpanLengths {
  public:
   SpanLengths(int64_t total, int64_t spans)
-      : total_(total), spans_(spans), borders_(total / 64 + 1), last_items_(spans + kBitsAtOnce) {}
+      : total_(total), spans_(spans), is_last_(bytes_of_set(total)), last_items_(spans + kAtOnce) {}
 
   const int32_t* draw(Draws& draws) {
-    std::fill(borders_.begin(), borders_.end(), 0);  // bit k: a span ends with item k
-    draws.subset(total_ - 1, spans_ - 1, borders_.data());
-    set_bits(borders_.data(), static_cast<int64_t>(borders_.size()), last_items_.data());
-    last_items_[spans_ - 1] = static_cast<int32_t>(total_ - 1);
+    std::fill(is_last_.begin(), is_last_.end(), 0);
+    draws.subset(total_ - 1, spans_ - 1, is_last_.data());
+    is_last_[total_ - 1] = 1;
+    read_set(is_last_.data(), total_, last_items_.data());
     return last_items_.data();
   }
 
  private:
   int64_t total_, spans_;
-  std::vector<uint64_t> borders_;
+  std::vector<uint8_t> is_last_;  // whether a span ends with an item
   std::vector<int32_t> last_items_;
 };
 

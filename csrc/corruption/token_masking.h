@@ -5,13 +5,17 @@
 
 namespace triarch {
 
+struct IdRange {
+  uint32_t first, count;
+};
+
 struct MaskingRule {
   double share;              // of the tokens that may be chosen
   const uint8_t* is_choice;  // [vocabulary_size], 1 for tokens that may be chosen
-  int64_t vocabulary_size;
+  uint32_t vocabulary_size;
+  IdRange plain;  // a range of ids that may all be chosen, best as long as can be: what lies in it is not looked up
   int32_t mask_token;
-  int32_t first_random;  // replacements are drawn from first_random .. first_random + num_random - 1
-  int64_t num_random;
+  IdRange random;  // of which replacements are drawn
 };
 
 // tokens [rows, length], seeds [rows] -> inputs [rows, length], is_chosen [rows, length]. False when a token is not of

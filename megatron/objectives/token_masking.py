@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,9 +43,15 @@ class TokenMasking:
         native = native_corruption()
         if native is None:
             return self.in_numpy(tokens, seeds)
-        first, count = self.random_tokens.start, len(self.random_tokens)
+        plain, random = self._plain_tokens, self.random_tokens
         inputs, is_chosen = native.mask_tokens(
-            np.ascontiguousarray(tokens), seeds, self._is_choice, self.share, self.mask_token, first, count
+            np.ascontiguousarray(tokens),
+            seeds,
+            self._is_choice,
+            (plain.start, len(plain)),
+            self.share,
+            self.mask_token,
+            (random.start, len(random)),
         )
         return inputs, is_chosen
 
@@ -74,3 +81,9 @@ class TokenMasking:
         is_choice = np.ones(self.vocabulary_size, np.bool_)
         is_choice[list(self.left_alone)] = False
         return is_choice
+
+    @cached_property
+    def _plain_tokens(self) -> range:
+        """The longest range of ids that may all be chosen: nearly all, as special ids lie at a vocabulary's ends."""
+        ends = [-1, *np.flatnonzero(~self._is_choice).tolist(), self.vocabulary_size]
+        return max((range(before + 1, after) for before, after in itertools.pairwise(ends)), key=len)

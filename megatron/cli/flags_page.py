@@ -10,7 +10,17 @@ from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.option import Options, flag_of
-from megatron.cli import adapt, generate, inspect_data, plan, plot_loss, preprocess, run_config, train_tokenizer
+from megatron.cli import (
+    adapt,
+    adaptation_speed,
+    generate,
+    inspect_data,
+    plan,
+    plot_loss,
+    preprocess,
+    run_config,
+    train_tokenizer,
+)
 from megatron.cli.flags import shown_default
 from megatron.cli.values import WORDS, FieldType, field_types
 
@@ -54,6 +64,7 @@ COMMANDS = (
     Command(("tools/inspect_data.py",), inspect_data.DESCRIPTION, inspect_data.SECTIONS, takes_run_settings=True),
     Command(("tools/plan.py",), plan.DESCRIPTION, plan.SECTIONS, takes_run_settings=True),
     Command(("tools/plot_loss.py",), plot_loss.DESCRIPTION, plot_loss.SECTIONS),
+    Command(("tools/adaptation_speed.py",), adaptation_speed.DESCRIPTION, adaptation_speed.SECTIONS),
 )
 
 

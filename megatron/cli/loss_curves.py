@@ -24,8 +24,8 @@ class LossCurves:
 
 def read_loss_curves(run_folder: Path, loss: str) -> LossCurves:
     """The curves of the loss of that name. Raises UserError for a folder without them."""
-    steps = _by_iteration(run_folder / "metrics.jsonl", loss)
-    validations = _by_iteration(run_folder / "metrics.jsonl", f"{loss} validation")
+    steps = values_by_iteration(run_folder / "metrics.jsonl", loss)
+    validations = values_by_iteration(run_folder / "metrics.jsonl", f"{loss} validation")
     if not steps:
         raise UserError(f"{run_folder}/metrics.jsonl has no step with a {loss}; check --load and --loss.")
     starts = _read_starts(run_folder / "run.json")
@@ -37,7 +37,7 @@ def read_loss_curves(run_folder: Path, loss: str) -> LossCurves:
     )
 
 
-def _by_iteration(path: Path, key: str) -> dict[int, float]:
+def values_by_iteration(path: Path, key: str) -> dict[int, float]:
     """The values of one key. A run that was killed repeats the steps after its checkpoint: the later line counts."""
     values: dict[int, float] = {}
     try:

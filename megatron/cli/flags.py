@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import shlex
 import textwrap
@@ -68,9 +69,14 @@ def parse(
 def broken_rules(rules: Sequence[Rule], known: Mapping[str, Any]) -> Iterator[str]:
     """The sentences of those rules whose parameters are all known."""
     for rule in rules:
-        parameters = inspect.signature(rule).parameters
+        parameters = _parameters_of(rule)
         if all(name in known for name in parameters):
             yield from rule(**{name: known[name] for name in parameters})
+
+
+@functools.cache
+def _parameters_of(rule: Rule) -> tuple[str, ...]:
+    return tuple(inspect.signature(rule).parameters)
 
 
 def options_from(options_class: type[Section], values: Mapping[str, Any] | argparse.Namespace) -> Section:

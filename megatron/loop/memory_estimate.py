@@ -8,6 +8,7 @@ What the allocator, the communication library and the kernels' work space take c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from megatron.architectures.shapes import LayerShape
@@ -36,8 +37,7 @@ class MemoryEstimate:
 
 def estimate_memory(size: TrainingSize) -> MemoryEstimate:
     """The memory of the fullest device."""
-    ranks = range(size.layout.pipeline_model_parallel_size)
-    return max((memory_of_rank(size, rank) for rank in ranks), key=lambda estimate: estimate.total)
+    return max((memory_of_rank(size, rank) for rank in size.different_ranks), key=lambda estimate: estimate.total)
 
 
 def memory_of_rank(size: TrainingSize, pipeline_rank: int) -> MemoryEstimate:
@@ -83,8 +83,8 @@ def _activations_of_rank(size: TrainingSize, rank: int) -> int:
     ranks = layout.pipeline_model_parallel_size
     in_flight = _chunks_in_flight(size, rank)
     # Micro-batches enter in groups as large as the pipeline, and each group passes one chunk after the other.
-    passes = [chunks[number // ranks % len(chunks)] for number in range(in_flight)]
-    total = sum(_chunk_activations(size, chunk) for chunk in passes)
+    passes = Counter(chunks[number // ranks % len(chunks)] for number in range(in_flight))
+    total = sum(count * _chunk_activations(size, chunk) for chunk, count in passes.items())
     if rank == 0 and size.shape.model.hidden_dropout:
         masks = -(-in_flight // len(chunks)) * size.batch.micro_batch_size * size.shape.stream_length
         total += _dropout_mask(size) * masks * size.shape.model.hidden_size // size.sequence_shards

@@ -55,8 +55,8 @@ class StepTime:
 
 def estimate_step_time(size: TrainingSize, pairs: VisiblePairs, machine: Machine) -> StepTime:
     """The step of the slowest pipeline rank, which the others wait for."""
-    ranks = range(size.layout.pipeline_model_parallel_size)
-    return max((_time_of_rank(size, pairs, machine, rank) for rank in ranks), key=lambda time: time.total)
+    times = (_time_of_rank(size, pairs, machine, rank) for rank in size.different_ranks)
+    return max(times, key=lambda time: time.total)
 
 
 def _time_of_rank(size: TrainingSize, pairs: VisiblePairs, machine: Machine, rank: int) -> StepTime:

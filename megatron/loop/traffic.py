@@ -136,6 +136,8 @@ def _into_columns(length: int, is_cut: bool, forward_passes: int) -> Iterator[tu
 
 def _partial_gradients(size: TrainingSize, stage: Stage) -> int:
     """Numbers of a chunk's whole vectors of which each tensor rank has seen a part of the positions or heads."""
+    if not size.layout.sequence_parallel and not size.shape.model.qk_layernorm:
+        return 0
     return sum(
         weight.size
         for weight in size.weights_of(stage)

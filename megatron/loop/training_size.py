@@ -72,6 +72,18 @@ class TrainingSize:
         """All model chunks in the order in which a token passes them."""
         return self.shape.stages(self.layout)
 
+    @cached_property
+    def different_ranks(self) -> list[int]:
+        """The first pipeline rank of each kind: those behind it hold and send the same, of fewer micro-batches."""
+        first: dict[tuple[object, ...], int] = {}
+        for rank in range(self.layout.pipeline_model_parallel_size):
+            held = [
+                (stage.holds_embedding, stage.holds_head, *self.shape.kinds_of(stage, 0, stage.num_layers).items())
+                for stage in self.chunks_of(rank)
+            ]
+            first.setdefault(tuple(held), rank)
+        return list(first.values())
+
     def chunks_of(self, pipeline_rank: int) -> list[Stage]:
         """The chunks of one pipeline rank."""
         return [stage for stage in self.stages if stage.pipeline_rank == pipeline_rank]

@@ -80,6 +80,7 @@ MODELS = {
 }
 
 
+ADAFACTOR = {**MODELS["encoder-decoder"], "optimizer": {"optimizer": "adafactor"}}
 SOME_LAYOUTS = ("tp2", "tp2-sp-pp2-vpp2", "recompute-block-sp")
 WIDE = {"hidden_size": 256, "make_vocab_size_divisible_by": 128}  # statistics of norms and the like hardly count here
 CASES = [
@@ -88,6 +89,10 @@ CASES = [
     for layout in (LAYOUTS if model == "gpt2" else SOME_LAYOUTS)
 ]
 WIDE_CASES = [
+    {"name": f"wide-adafactor:{layout}", "layout": LAYOUTS[layout], **ADAFACTOR}
+    | {"model": {**ADAFACTOR["model"], **WIDE}}
+    for layout in ("dp4", "tp2", "tp2-pp2")
+] + [
     {"name": f"wide-{model}:{layout}", "layout": LAYOUTS[layout], **MODELS[model]}
     | {"model": {**MODELS[model].get("model", {}), **WIDE}}
     for model in ("gpt2", "llama", "encoder-decoder")

@@ -7,7 +7,7 @@ from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.shapes import ModelShape
 from megatron.architectures.weights import count_parameters
 from megatron.layout.options import LayoutOptions
-from megatron.loop.memory_estimate import estimate_memory, layer_activations
+from megatron.loop.memory_estimate import estimate_memory, layer_activations, memory_of_rank
 from megatron.loop.options import BatchOptions, OptimizerOptions
 from megatron.loop.training_size import TrainingSize
 from megatron.modeling import feed_forward
@@ -116,6 +116,16 @@ def test_interleaving_costs_what_the_paper_says():
 def test_few_microbatches_fill_no_pipeline():
     layout = {"pipeline_model_parallel_size": 8, "tensor_model_parallel_size": 1}
     assert estimate_memory(size_of(layout=layout)).activations < L * kept_by_layer(size_of(layout=layout))
+
+
+@pytest.mark.parametrize("chunks", [None, 2])
+def test_the_fullest_device_is_among_the_different_ones(chunks):
+    layout = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 8}
+    many = {"global_batch_size": 16 * B}
+    size = size_of(layout={**layout, "num_virtual_stages_per_pipeline_rank": chunks}, batch=many)
+    assert size.different_ranks == [0, 1, 7]
+    totals = [memory_of_rank(size, rank).total for rank in range(8)]
+    assert estimate_memory(size).total == max(totals)
 
 
 def test_library_kernels_keep_no_scores():

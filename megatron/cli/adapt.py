@@ -36,6 +36,21 @@ DESCRIPTION = (
     "what the run was given, and width and depth stay."
 )
 
+PATHS = ("data_path", "train_data_path", "valid_data_path", "split")
+DOCUMENT_RULES = ("reset_attention_mask", "reset_position_ids", "eod_mask_loss")
+SCHEDULE = ("min_lr", "lr_decay_iters", "lr_warmup_iters", "lr_hold_iters", "lr_wsd_decay_iters", "lr_wsd_decay_style")
+PRECISION = ("bf16", "fp16", "initial_loss_scale", "min_loss_scale", "loss_scale_window", "hysteresis")
+# A setting that is given anew, and those of --load that belonged to the old one and go with it.
+GO_TOGETHER: dict[str, tuple[str, ...]] = {
+    "data_path": PATHS,
+    "train_data_path": PATHS,
+    "pack_documents": DOCUMENT_RULES,
+    "lr_decay_style": SCHEDULE,
+    "bf16": PRECISION,
+    "fp16": PRECISION,
+    "optimizer": tuple(field.name for field in dataclasses.fields(OptimizerOptions)),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveChoice(Options):
@@ -123,19 +138,17 @@ def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
     before, to = start.config, given["to"]
     objective = given.get("objective") or before.objective
     dropped = {name for names in ARCHITECTURES[to].ignores.values() for name in names}
+    dropped |= {name for key in given for name in GO_TOGETHER.get(key, ())}
     settings = {"objective": objective, **vars(before.data)}
     if objective in OBJECTIVES:
         chosen = OBJECTIVES[objective]
         settings |= {name: getattr(before.objective_options, name) for name in chosen.settings}
         if not chosen.keeps_text:
-            dropped |= {"reset_attention_mask", "reset_position_ids", "eod_mask_loss"}
+            dropped |= {*DOCUMENT_RULES}
     if given.get("schedule", "continue") == "continue":
         settings |= vars(before.optimizer)
-    settings = {name: value for name, value in settings.items() if name not in dropped}
-    if given.keys() & {"train_data_path", "data_path"}:  # other text: the paths of before would exclude the new ones
-        for name in ("data_path", "train_data_path", "valid_data_path", "split"):
-            settings.pop(name, None)
-    return settings | _kept_model(start, given.get("from_stack"), to)
+    kept = {name: value for name, value in settings.items() if name not in dropped}
+    return kept | _kept_model(start, given.get("from_stack"), to)
 
 
 def _kept_model(start: Start, stack: str | None, to: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from megatron.adaptation.options import AdaptationOptions
 from megatron.basics.errors import UserError
+from megatron.basics.option import Options
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.manifest import Manifest
 from megatron.cli.adapt import parse_adapt
@@ -74,7 +75,7 @@ def test_what_belonged_to_a_replaced_setting_goes_with_it(
     config, _ = parse_adapt(["--load", str(run), *to, *words])
     for flag in before[::2]:
         name = flag.removeprefix("--").replace("-", "_")
-        section = next(part for part in vars(config).values() if hasattr(part, name))
+        section = next(part for part in vars(config).values() if isinstance(part, Options) and hasattr(part, name))
         assert getattr(section, name) == getattr(type(section)(), name)
 
 

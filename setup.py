@@ -100,7 +100,9 @@ class BuildNative(build_ext):
         for ext in self.extensions:
             built, place = self._target(ext), ROOT / self.get_ext_filename(ext.name)
             if built.exists():
-                shutil.copy2(built, place)
+                unfinished = place.with_suffix(f".{os.getpid()}.tmp")
+                shutil.copy2(built, unfinished)
+                unfinished.replace(place)  # written in place it would crash every process that has it loaded
             else:
                 place.unlink(missing_ok=True)
 

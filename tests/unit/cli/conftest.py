@@ -10,7 +10,7 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.cli.run_config import RunConfig, parse_pretrain
 
-OBJECTIVES = ("full_lm", "prefix_lm", "span_corruption")
+OBJECTIVES = ("full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.basics.draws import Draws
@@ -46,6 +46,7 @@ def test_the_worked_example():
     assert example.is_complete
 
 
+@settings(deadline=None)
 @given(
     length=st.integers(2, 300),
     seed=st.integers(0, 2**63),

@@ -17,14 +17,16 @@ TABLES = ("embedding.word_embeddings.weight", "embedding.position_embeddings.wei
 class Weight:
     """One tensor with its global name and whole shape.
 
-    is_cut: over the tensor-parallel ranks. blocks: projections that are stacked in it. is_copy: of a weight that
-    another stage holds. has_copies: several stages hold it, so that its gradient has a bucket of its own.
+    is_cut: over the tensor-parallel ranks. blocks: projections that are stacked in it. padding: its last rows, which
+    stand for no word. is_copy: of a weight that another stage holds. has_copies: several stages hold it, so that its
+    gradient has a bucket of its own.
     """
 
     name: str
     shape: tuple[int, ...]
     is_cut: bool = False
     blocks: int = 1
+    padding: int = 0
     is_copy: bool = False
     has_copies: bool = False
 
@@ -63,10 +65,11 @@ def stage_weights(shape: ModelShape, stage: Stage) -> Iterator[Weight]:
     """The weights of one model chunk, in the order in which the model registers them."""
     model = shape.model
     table = (shape.padded_vocabulary_size, model.hidden_size)
+    padding = shape.padded_vocabulary_size - shape.vocabulary_size
     is_tied = not model.untie_embeddings_and_output_weights
     has_copies = is_tied and stage.holds_embedding != stage.holds_head
     if stage.holds_embedding:
-        yield Weight(name=TABLES[0], shape=table, is_cut=True, has_copies=has_copies)
+        yield Weight(name=TABLES[0], shape=table, is_cut=True, padding=padding, has_copies=has_copies)
         if model.position_embedding_type == "learned_absolute":
             yield Weight(name=TABLES[1], shape=(shape.max_positions, model.hidden_size))
     layers = shape.layers_of(stage)
@@ -77,7 +80,9 @@ def stage_weights(shape: ModelShape, stage: Stage) -> Iterator[Weight]:
     if stage.holds_head:
         yield from _norm(model, f"{shape.layers[-1].stack}.final_layernorm", model.hidden_size)
         if not is_tied or not stage.holds_embedding:
-            yield Weight(name=TABLES[2], shape=table, is_cut=True, is_copy=is_tied, has_copies=has_copies)
+            yield Weight(
+                name=TABLES[2], shape=table, is_cut=True, padding=padding, is_copy=is_tied, has_copies=has_copies
+            )
 
 
 def _shared_bias_tables(model: ModelOptions, layers: tuple[LayerShape, ...]) -> Iterator[Weight]:

@@ -75,7 +75,7 @@ def is_factored(weight: Weight) -> bool:
     """Whether two vectors stand for its second moment, as far as shapes tell; blocks are taken to be equal."""
     if len(weight.shape) < 2 or weight.name.endswith("relative_bias.weight"):
         return False
-    return min(weight.shape[0] // weight.blocks, weight.shape[1]) >= SMALLEST_FACTORED_SIDE
+    return min((weight.shape[0] - weight.padding) // weight.blocks, weight.shape[1]) >= SMALLEST_FACTORED_SIDE
 
 
 def _activations_of_rank(size: TrainingSize, rank: int) -> int:

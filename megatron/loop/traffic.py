@@ -22,8 +22,7 @@ ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SEND, BROADCAST = (
     "send",
     "broadcast",
 )
-TENSOR, PIPELINE, DATA, EMBEDDING, WORLD = "tensor", "pipeline", "data", "embedding", "world"
-GROUPS = (TENSOR, PIPELINE, DATA, EMBEDDING, WORLD)
+TENSOR, PIPELINE, DATA, EMBEDDING, MODEL, WORLD = "tensor", "pipeline", "data", "embedding", "model", "world"
 FLOAT64, INT32 = 8, 4
 VOTES = 3  # wishes of a rank that travel with the losses, see `Training`
 
@@ -64,6 +63,7 @@ def _group_size(size: TrainingSize, group: str) -> int:
         PIPELINE: size.layout.pipeline_model_parallel_size,
         DATA: size.data_parallel_size,
         EMBEDDING: min(size.layout.pipeline_model_parallel_size, 2),
+        MODEL: size.layout.model_parallel_size,
         WORLD: size.world_size,
     }[group]
 
@@ -176,4 +176,6 @@ def _figures(size: TrainingSize) -> Iterator[tuple[str, str, int]]:
     yield PIPELINE, BROADCAST, INT32
     yield DATA, ALL_REDUCE, INT32
     losses = len(size.shape.architecture.loss_names) + (size.optimizer.z_loss_coeff > 0)
-    yield WORLD, ALL_REDUCE, FLOAT32 + FLOAT64 * (2 * losses + VOTES)
+    yield WORLD, ALL_REDUCE, FLOAT64 * (2 * losses + VOTES)
+    # Where the copies of the model divide the state they divide the gradients, too, and each knows a part of the norm.
+    yield (WORLD if size.optimizer.shards_state else MODEL), ALL_REDUCE, FLOAT32

@@ -12,9 +12,11 @@ from megatron.architectures.shapes import ModelShape
 from megatron.layout.options import LayoutOptions
 from megatron.loop.memory_estimate import memory_of_rank
 from megatron.loop.options import BatchOptions, OptimizerOptions
-from megatron.loop.traffic import EMBEDDING, PIPELINE, SEND, WORLD, transfers_of_rank
+from megatron.loop.traffic import EMBEDDING, MODEL, PIPELINE, SEND, WORLD, transfers_of_rank
 from megatron.loop.training_size import TrainingSize
 from megatron.modeling.options import ModelOptions
+
+pytestmark = pytest.mark.slow  # four processes on few cores
 
 RANKS, VOCABULARY, LENGTH, DECODER_LENGTH, GLOBAL_BATCH = 4, 100, 32, 12, 8  # those of layout_worker.py
 TINY = {"num_layers": 4, "hidden_size": 32, "num_attention_heads": 4, "make_vocab_size_divisible_by": 64}
@@ -131,6 +133,7 @@ def planned(size: TrainingSize, result) -> dict[str, int]:
     """Planned payloads by operation and the ranks that take part: groups of the same ranks cannot be told apart."""
     payloads: Counter[str] = Counter()
     ranks = {**result["groups"], WORLD: list(range(RANKS))}
+    ranks[MODEL] = max(ranks["tensor"], ranks[PIPELINE], key=len) if len(ranks["data"]) > 1 else ranks[WORLD]
     ranks[EMBEDDING] = [ranks[PIPELINE][0], ranks[PIPELINE][-1]]
     for transfer in transfers_of_rank(size, result["pipeline_rank"]):
         place = "to" if transfer.operation == SEND else ranks[transfer.group]

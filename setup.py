@@ -38,6 +38,7 @@ VECTOR_LOOPS = {
     "attention/attention_tiles.cpp": "Attention",
     "losses/exponential_rows.cpp": "Exponentials",
     "activations/activation_rows.cpp": "Activations",
+    "norms/rms_norm_rows.cpp": "RmsNorms",
 }
 X86_LEVELS = {
     "Avx2": ["-mavx2", "-mfma"],

@@ -14,6 +14,7 @@ def register() -> None:
         ("interval_softmax", _softmax_backward, _keep_probabilities),
         ("interval_attention", _attention_backward, _keep_log_sums),
         ("activation", _activation_backward, _keep_inputs),
+        ("rms_norm", _rms_norm_backward, _keep_inverses),
     ):
         torch.library.register_autograd(f"triarch::{name}", backward, setup_context=setup_context)
 
@@ -62,3 +63,17 @@ def _activation_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, 
         grad_output, *ctx.saved_tensors, ctx.function, ctx.is_gated
     )
     return grad_hidden, grad_bias if ctx.needs_input_grad[1] else None, None, None
+
+
+def _keep_inverses(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    hidden, weight, _ = inputs
+    inverses = output[1]
+    ctx.mark_non_differentiable(inverses)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(hidden, weight, inverses)
+
+
+def _rms_norm_backward(ctx: Any, grad_output: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad_output is None:
+        return None, None, None
+    return (*torch.ops.triarch.rms_norm_backward(grad_output, *ctx.saved_tensors), None)

@@ -52,6 +52,15 @@ for function in ("relu", "gelu", "gelu_tanh", "silu"):
     )
     for own, true in zip(ours, exact):
         torch.testing.assert_close(own.double(), true, rtol=1e-5, atol=1e-6)
+
+hidden, weight, grad = torch.randn(7, 107), torch.randn(107), torch.randn(7, 107)
+
+def normed(convert):
+    output, inverses = torch.ops.triarch.rms_norm(convert(hidden), convert(weight), 1e-3)
+    return [output, *torch.ops.triarch.rms_norm_backward(convert(grad), convert(hidden), convert(weight), inverses)]
+
+for own, exact in zip(normed(torch.Tensor.float), normed(torch.Tensor.double)):
+    torch.testing.assert_close(own.double(), exact, rtol=1e-5, atol=1e-6)
 print(torch.ops.triarch.cpu_loops())
 """
 

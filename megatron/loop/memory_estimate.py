@@ -2,8 +2,8 @@
 
 Weights, gradients and optimizer state are counted exactly; activations by the rules of Korthikanti et al. 2022
 (section 4, equations 1 to 6), carried over to gated layers, rotary positions, grouped keys, cross attention and float32
-as torch's autograd keeps them; on CPU our own feed-forward op keeps less, and torch's RMSNorm and dropout keep more.
-What the allocator, the communication library and the kernels' work space take comes on top.
+as torch's autograd keeps them; on CPU our own feed-forward op keeps less, and torch's dropout more. What the allocator,
+the communication library and the kernels' work space take comes on top.
 """
 
 from __future__ import annotations
@@ -152,9 +152,7 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
     model, tensor, element = size.shape.model, size.layout.tensor_model_parallel_size, size.element
     blocks = 3 if layer.context else 2
     # Input of the norm and of the projection of each block, and a dropout mask behind it.
-    whole = blocks * (2 * element + _dropout_mask(size) + _unfused_norm(size)) * model.hidden_size
-    if layer.has_final_norm:
-        whole += _unfused_norm(size) * model.hidden_size
+    whole = blocks * (2 * element + _dropout_mask(size)) * model.hidden_size
     heads = model.num_attention_heads * model.head_size
     numbers = layer.length * (_self_attention_width(model) + _feed_forward_width(size))
     keys = layer.length
@@ -166,7 +164,7 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
         bytes_of_score = 2 * element + 1 if model.attention_dropout else element
         scores = model.num_attention_heads * layer.length * keys * bytes_of_score
     angles = 4 * element * model.head_size if model.position_embedding_type == "rope" else 0
-    cut = (element * numbers + scores + layer.length * _unfused_head_norms(size)) // tensor
+    cut = (element * numbers + scores) // tensor
     return size.batch.micro_batch_size * (layer.length * (whole // size.sequence_shards + angles) + cut)
 
 
@@ -200,30 +198,9 @@ def _dropout_mask(size: TrainingSize) -> int:
     return size.element if size.layout.device == "cpu" else 1
 
 
-def _unfused_norm(size: TrainingSize) -> int:
-    """Bytes a number that torch's RMSNorm keeps on CPU beyond its input: the normed one in float32, and a float32 copy
-    in place of a 16-bit input."""
-    if size.layout.device != "cpu" or size.shape.model.normalization == "LayerNorm":
-        return 0
-    return FLOAT32 if size.element == FLOAT32 else 2 * FLOAT32 - size.element
-
-
-def _unfused_head_norms(size: TrainingSize) -> int:
-    """The same for norms of queries and keys, whose input is kept by others in most cases; bytes a position."""
-    model = size.shape.model
-    if not model.qk_layernorm or not _unfused_norm(size):
-        return 0
-    heads, groups = model.num_attention_heads, model.query_groups
-    if size.element == FLOAT32:
-        return (heads + groups) * model.head_size * FLOAT32
-    replaced = size.element * heads if groups != heads else 0  # of queries that were laid out anew
-    return ((heads + groups) * 2 * FLOAT32 - replaced) * model.head_size
-
-
 def _head_activations(size: TrainingSize) -> int:
     """Inputs of the last norm and the output layer, float32 probabilities, and the gradient of the logits."""
     length = size.shape.head_length
-    norm = size.batch.micro_batch_size * length * size.shape.model.hidden_size * _unfused_norm(size)
-    inputs = (2 * size.hidden_bytes(length) + norm) // size.sequence_shards
+    inputs = 2 * size.hidden_bytes(length) // size.sequence_shards
     columns = size.shape.padded_vocabulary_size // size.layout.tensor_model_parallel_size
     return inputs + size.batch.micro_batch_size * length * (FLOAT32 + size.element) * columns

@@ -14,13 +14,13 @@ SAVE=${SAVE:-runs/study-$SIZE/$CELL}
 
 case $SIZE in
 paper)
-    INPUTS=512 TARGETS=114 BATCH=2048 PRETRAINED=131072 ADAMW_LR=2.0e-4
+    INPUTS=512 TARGETS=114 BATCH=2048 PRETRAINED=131072 LM_ADAPTED=38912 NC_ADAPTED=39936 ADAMW_LR=2.0e-4
     HEAD_NODE=${HEAD_NODE:?set HEAD_NODE to HOST:PORT of one of the nodes, the same on all of them}
     MACHINES=(--nnodes "${NODES:-8}" --nproc-per-node 8)
     MACHINES+=(--rdzv-backend c10d --rdzv-endpoint "$HEAD_NODE" --rdzv-id "${RUN_NAME:-study-$CELL}")
     ;;
 laptop)
-    INPUTS=128 TARGETS=29 BATCH=32 PRETRAINED=600 ADAMW_LR=2.0e-3
+    INPUTS=128 TARGETS=29 BATCH=32 PRETRAINED=600 LM_ADAPTED=200 NC_ADAPTED=200 ADAMW_LR=2.0e-3
     MACHINES=(--standalone --nproc-per-node 2)
     export OMP_NUM_THREADS=${NUM_THREADS:-1}
     ;;

@@ -99,3 +99,28 @@ def test_an_unknown_size_is_answered(started, monkeypatch):  # noqa: F811
     environment = {**started.environment, "SIZE": "huge"}
     done = subprocess.run([STUDY / "cd_flm.sh"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr == "SIZE=huge is not known; set it to laptop or paper.\n"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "source", "target", "objective", "last_step"),
+    [
+        ("lm_a", "nd_mlm", "causal_decoder", "full_lm", 169_984),
+        ("nc_a", "cd_flm", "prefix_decoder", "span_corruption", 171_008),
+    ],
+)
+def test_adaptations_go_on_from_a_cell_to_the_studys_last_step(launcher, source, target, objective, last_step, started):  # noqa: F811
+    """The steps at which the study evaluated: 49.9 and 51.2 billion tokens behind the 131,072 of pretraining."""
+    started.environment["SIZE"] = "paper"
+    _, arguments, script = started(STUDY / f"{launcher}.sh")
+    assert script.resolve() == ROOT / "adapt.py"
+    wanted = {
+        "--load": f"runs/study-paper/{source}",
+        "--to": target,
+        "--objective": objective,
+        "--train-iters": str(last_step),
+        "--seq-length": "626",
+        "--schedule": "continue",
+        "--optimizer-state": "keep",
+    }
+    assert {flag: arguments[arguments.index(flag) + 1] for flag in wanted} == wanted
+    assert (STUDY / f"{source}.sh").is_file()

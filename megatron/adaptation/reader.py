@@ -81,15 +81,18 @@ class AdaptedReader:
         entry = self.reader.manifest.tensors.get(key)
         if entry is None:
             raise UserError(f"{self.reader.folder} has no tensor {key}; give the run folder of a whole model.")
-        first, column = box.global_offset
-        count, width = box.local_shape
+        is_unchanged = entry.shape == tuple(box.global_shape) and self.vocabularies.before == self.vocabularies.after
+        if is_unchanged or entry.shape[0] < self.vocabularies.before:  # the latter are Adafactor's sums over all words
+            return self.reader.fill(replace(box, key=key))
+        first, *columns = box.global_offset
+        count, *widths = box.local_shape
         filled = box.data.detach().clone()
         known = min(max(self.vocabularies.before - first, 0), count)
         if known:
-            filled[:known] = self.reader.fill(_box(key, entry.shape, (first, column), (known, width)))
+            filled[:known] = self.reader.fill(_box(key, entry.shape, (first, *columns), (known, *widths)))
         end = min(max(self.vocabularies.after - first, 0), count)
         if is_weight and end > known:
-            filled[known:end] += self._mean(key, entry.shape)[column : column + width]
+            filled[known:end] += self._mean(key, entry.shape)[columns[0] : columns[0] + widths[0]]
         return filled
 
     def _mean(self, key: str, shape: tuple[int, ...]) -> Tensor:

@@ -192,10 +192,14 @@ def _becomes_target(
         kept = ModelOptions(**_kept_model(start, adaptation.from_stack, adaptation.to))
         yield from shape_faults(model, kept, adaptation.to, str(start.folder))
     kinds = (before.optimizer.optimizer, optimizer.optimizer)
-    if adaptation.optimizer_state == "keep" and kinds != ("adam", "adam"):
+    if adaptation.optimizer_state == "fresh":
+        return
+    if kinds[0] != kinds[1]:
+        yield (f"--optimizer-state keep takes no moments of {kinds[0]} to {kinds[1]}; use --optimizer-state fresh.")
+    elif kinds[0] != "adam" and (before.architecture in DECODERS) != (adaptation.to in DECODERS):
         yield (
-            f"--optimizer-state keep takes adam's moments to adam, not {kinds[0]}'s to {kinds[1]}; use "
-            "--optimizer-state fresh."
+            f"--optimizer-state keep: {kinds[0]} keeps sums over rows and columns, which {adaptation.to} has in other "
+            f"places than {before.architecture}; use --optimizer-state fresh."
         )
 
 

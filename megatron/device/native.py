@@ -18,6 +18,7 @@ from megatron.basics.errors import UserError
 logger = logging.getLogger(__name__)
 
 CPU_LEVELS = (None, "avx2", "baseline")
+OPS = ("interval_softmax", "interval_attention", "exponentials_", "activation", "rms_norm")
 LIBRARY = Path(__file__).with_name("triarch_ops.so")
 
 
@@ -39,6 +40,9 @@ def native_ops_available() -> bool:
         logger.warning(
             "native ops: %s cannot be loaded (%s); run `make setup` again. Plain torch is used.", LIBRARY, error
         )
+        return False
+    if not all(hasattr(torch.ops.triarch, name) for name in OPS):
+        logger.warning("native ops: %s is older than this code; run `make setup` again. Plain torch is used.", LIBRARY)
         return False
     from megatron.device import native_autograd
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from megatron.basics.errors import UserError
+from megatron.device import native
 from megatron.device.native import native_ops_available
 
 BASELINE = "the baseline instruction set"
@@ -85,3 +86,10 @@ def test_an_unknown_level_is_answered(monkeypatch):
     monkeypatch.setenv("TRIARCH_CPU_LEVEL", "avx")
     with pytest.raises(UserError, match="TRIARCH_CPU_LEVEL=avx is not known; set it to avx2 or baseline"):
         native_ops_available.__wrapped__()
+
+
+@pytest.mark.skipif(not native_ops_available(), reason="the native ops are not built")
+def test_a_library_that_is_older_than_the_code_is_left_alone(monkeypatch, caplog):
+    monkeypatch.setattr(native, "OPS", (*native.OPS, "op_of_tomorrow"))
+    assert not native_ops_available.__wrapped__()
+    assert "is older than this code; run `make setup` again" in caplog.text

@@ -105,8 +105,8 @@ class OptimizerOptions(Options):
             yield from self.without_effect(of_adam, f"with --optimizer {self.optimizer}")
         if 0 < self.lr_hold_iters <= self.lr_warmup_iters:
             yield (
-                f"--lr-hold-iters {self.lr_hold_iters} ends before --lr-warmup-iters {self.lr_warmup_iters}; both count "
-                "from the first step: use a larger one, or leave it out."
+                f"--lr-hold-iters {self.lr_hold_iters} ends before --lr-warmup-iters {self.lr_warmup_iters}; both "
+                "count from the first step: use a larger one, or leave it out."
             )
         if self.lr_decay_style != "inverse-square-root":
             yield from self.without_effect(("lr_hold_iters",), "without --lr-decay-style inverse-square-root")

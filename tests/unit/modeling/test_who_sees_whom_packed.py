@@ -1,4 +1,4 @@
-"""What a token may influence in rows of several examples: changing it moves the logits that may see it, and no bit else.
+"""What a token may influence in rows of several examples: changing it moves logits that may see it, and no bit else.
 
 Who may see whom is said here again, from inputs and targets, and not taken from the intervals.
 """

@@ -17,7 +17,7 @@ GB = 1e9
 LINKS = (TENSOR, PIPELINE, DATA, EMBEDDING)
 HEADINGS = (
     *("TP", "PP", "VPP", "DP", "SP", "recompute", "micro", "step s", "MFU %", "bubble %"),
-    *("GB", "weights", "grads", "optim", "activ"),
+    *("GB", "weights", "grads", "optim", "acts"),
     *("GB sent: TP", "PP", "DP", "embed"),
 )
 PARTS = ("weights", "gradients", "optimizer", "activations")

@@ -35,6 +35,12 @@ def model_shape(config: RunConfig, vocabulary_size: int) -> ModelShape:
     )
 
 
+def has_plainly_causal_masks(config: RunConfig) -> bool:
+    """Whether every mask is that of one causal text, so that a library's causal kernel may be taken."""
+    keeps_documents_apart = config.data.reset_attention_mask or config.data.pack_documents
+    return ARCHITECTURES[config.architecture].is_causal and not keeps_documents_apart
+
+
 def training_size(config: RunConfig, vocabulary_size: int, world_size: int) -> TrainingSize:
     """What memory, traffic and time of a run depend on."""
     return TrainingSize(
@@ -43,6 +49,7 @@ def training_size(config: RunConfig, vocabulary_size: int, world_size: int) -> T
         batch=config.batch,
         optimizer=config.optimizer,
         world_size=world_size,
+        has_plainly_causal_masks=has_plainly_causal_masks(config),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -9,13 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from megatron.basics.divisors import nearest_divisor
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
-from megatron.cli.cross_checks import heads_fit_tensor_parallel, layers_fit_pipeline, world_fits_layout
+from megatron.cli.cross_checks import (
+    heads_fit_tensor_parallel,
+    layers_fit_pipeline,
+    widths_fit_tensor_parallel,
+    world_fits_layout,
+)
 from megatron.cli.flags import broken_rules, parse
 from megatron.cli.run_config import RunConfig, world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
 from megatron.evaluation.options import GenerationOptions, TrainedModelOptions
+from megatron.layout.options import LayoutOptions
+from megatron.modeling.options import ModelOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +77,18 @@ def _run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
         yield f"--load {trained_model.load} is not a folder; check the path."
 
 
+def _shares_are_equal(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
+    """Heads, feed-forward layer and vocabulary split evenly; the model is what it is, so the size has to change."""
+    tensor = layout.tensor_model_parallel_size
+    if any(heads_fit_tensor_parallel(model, layout)) or any(widths_fit_tensor_parallel(model, layout)):
+        counts = (model.query_groups, model.ffn_size, model.make_vocab_size_divisible_by)
+        yield (
+            f"--tensor-model-parallel-size {tensor} does not divide this model ({model.num_attention_heads} heads, "
+            f"{counts[0]} groups of keys, a feed-forward layer of {counts[1]}, a vocabulary padded to a multiple of "
+            f"{counts[2]}); use {nearest_divisor(math.gcd(model.num_attention_heads, *counts), tensor)}."
+        )
+
+
 def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
     """Settings and tokenizer of the run, on the layout of this command. Raises UserError."""
     from megatron.checkpoint.folders import checkpoints_of
@@ -85,7 +106,7 @@ def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
         "layout": config.layout,
         "world_size": world_size_from_environment(),
     }
-    faults = [*broken_rules((world_fits_layout, layers_fit_pipeline, heads_fit_tensor_parallel), known)]
+    faults = [*broken_rules((world_fits_layout, layers_fit_pipeline, _shares_are_equal), known)]
     if faults:
         raise UserError(*faults)
     source = trained.tokenizer_model or contents.tokenizer["model"]

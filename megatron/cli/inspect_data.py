@@ -140,17 +140,7 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the record of --load says, for the flags that shape rows. Raises UserError."""
     if not given.get("load"):
         return {}
-    path = Path(given["load"]) / "run.json"
-    if not path.is_file():
-        raise UserError(f"--load {given['load']} holds no run.json; give the folder that a run was saved to.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        config = RunConfig.from_dict(record["options"], source=str(path))
-        tokenizer_model = record["tokenizer"]["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--load {given['load']} has a run.json that cannot be read ({error}); give another run folder."
-        ) from error
+    config, tokenizer = recorded_run(given["load"])
     return {
         "architecture": config.architecture,
         "objective": config.objective,
@@ -158,5 +148,21 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
         **vars(config.model),
         **vars(config.objective_options),
         **vars(config.data),
-        "tokenizer_model": tokenizer_model,
+        "tokenizer_model": tokenizer["model"],
     }
+
+
+def recorded_run(folder: str) -> tuple[RunConfig, dict[str, Any]]:
+    """Settings and tokenizer that the run.json of a run folder, that of --load, tells of. Raises UserError."""
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise UserError(f"--load {folder} holds no run.json; give the folder that a run was saved to.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        config = RunConfig.from_dict(record["options"], source=str(path))
+        tokenizer = record["tokenizer"]
+        return config, {"model": tokenizer["model"], "vocabulary_size": tokenizer["vocabulary_size"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--load {folder} has a run.json that cannot be read ({error}); give another run folder."
+        ) from error

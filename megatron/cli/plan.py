@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +14,17 @@ from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
 from megatron.cli import run_config
-from megatron.cli.cross_checks import architecture_reads_settings, objective_reads_settings, positions_cover_sequence
+from megatron.cli.cross_checks import (
+    architecture_reads_settings,
+    objective_reads_settings,
+    optimizer_fits_layout,
+    positions_can_restart,
+    positions_cover_sequence,
+)
 from megatron.cli.flags import broken_rules, parse
-from megatron.cli.inspect_data import USUAL_OBJECTIVES
+from megatron.cli.inspect_data import USUAL_OBJECTIVES, recorded_run
 from megatron.cli.plan_options import PlanOptions
 from megatron.cli.run_config import RunConfig
-from megatron.layout.options import LayoutOptions
 from megatron.records.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
@@ -29,18 +34,24 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "List every layout of a run on a number of devices, best first by estimated time: memory of a device by part, "
     "pipeline bubble, bytes sent, parameters and FLOPs. Takes the flags of the pretrain scripts as well; with a layout "
-    "among them, e.g. --tensor-model-parallel-size 2, it shows that one in detail. Needs no devices, data or tokenizer."
+    "among them, e.g. --tensor-model-parallel-size 2, it shows that one in detail. With --load RUN flags default to "
+    "what that run was given, but for layout and micro-batch. Needs no devices, data or tokenizer."
 )
 SECTIONS: dict[str, type[Options]] = {"plan": PlanOptions}
-MODEL_RULES = (architecture_reads_settings, objective_reads_settings, positions_cover_sequence)
+MODEL_RULES = (
+    architecture_reads_settings,
+    objective_reads_settings,
+    optimizer_fits_layout,
+    positions_can_restart,
+    positions_cover_sequence,
+)
 USUAL_PEAK_TFLOPS = 989.0
-LAYOUT_SETTINGS = (
+LAYOUT_SETTINGS = {
     "tensor_model_parallel_size",
     "pipeline_model_parallel_size",
     "num_virtual_stages_per_pipeline_rank",
     "sequence_parallel",
-    "recompute_granularity",
-)
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,18 @@ class NumberedVocabulary:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError."""
+    given: set[str] = set()
+
+    def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+        given.update(values)
+        return _settings_of_run(values)
+
     parsed = parse(
         sys.argv[1:] if argv is None else argv,
         {**SECTIONS, **run_config.SECTIONS},
         description=DESCRIPTION,
         rules=(_batch_given, _objective_known),
+        defaults=defaults,
     )
     options: PlanOptions = parsed.pop("plan")
     config = RunConfig(
@@ -83,8 +101,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     faults = [*broken_rules(MODEL_RULES, known)]
     if faults:
         raise UserError(*faults)
-    for line in _lines(config, options):
+    for line in _lines(config, options, given):
         print(line)
+
+
+def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record of --load says of model, rows, optimizer and the size of a step. Raises UserError."""
+    if not given.get("load"):
+        return {}
+    config, tokenizer = recorded_run(given["load"])
+    settings = {
+        "architecture": config.architecture,
+        "objective": config.objective,
+        "vocab_size": tokenizer["vocabulary_size"],
+        "global_batch_size": config.batch.global_batch_size,
+        "optimizer": config.optimizer.optimizer,
+        **vars(config.model),
+        **vars(config.objective_options),
+        **vars(config.data),
+    }
+    if not given.keys() & {"bf16", "fp16"}:
+        settings |= {"bf16": config.optimizer.bf16, "fp16": config.optimizer.fp16}
+    return settings
 
 
 def _batch_given(batch: Any) -> Iterator[str]:
@@ -100,7 +138,7 @@ def _objective_known(plan: PlanOptions) -> Iterator[str]:
         yield f"--objective {plan.objective} is not one of {plan.architecture}; it takes: {', '.join(legal)}."
 
 
-def _lines(config: RunConfig, options: PlanOptions) -> Iterator[str]:
+def _lines(config: RunConfig, options: PlanOptions, given: Collection[str]) -> Iterator[str]:
     from megatron.cli.figures import model_shape, training_size, visible_pairs  # --help does without numpy
     from megatron.cli.plan_report import as_json, describe_model, describe_plan, describe_plans
     from megatron.cli.plan_search import Impossible, Plan, layout_faults, nothing_fits, plan_of, search
@@ -108,7 +146,8 @@ def _lines(config: RunConfig, options: PlanOptions) -> Iterator[str]:
     devices = _devices(config, options)
     pairs = visible_pairs(config, cast("Tokenizer", NumberedVocabulary(options.vocab_size)))
     shape = model_shape(config, options.vocab_size)
-    if any(getattr(config.layout, name) != getattr(LayoutOptions(), name) for name in LAYOUT_SETTINGS):
+    is_one_layout = not LAYOUT_SETTINGS.isdisjoint(given)
+    if is_one_layout:
         faults = [*layout_faults(config, options.devices)]
         if faults:
             raise UserError(*faults)
@@ -116,17 +155,17 @@ def _lines(config: RunConfig, options: PlanOptions) -> Iterator[str]:
             plan_of(training_size(config, options.vocab_size, options.devices), pairs, devices)
         ]
     else:
-        found = [*search(config, options.vocab_size, pairs, devices)]
+        found = [*search(config, options.vocab_size, pairs, devices, given=given)]
     plans = sorted((one for one in found if isinstance(one, Plan)), key=lambda plan: plan.time.total)
     impossible = [one for one in found if isinstance(one, Impossible)]
     if options.json:
         with atomic_writer(options.json, "w") as file:
             json.dump(as_json(shape, pairs, plans, impossible), file, indent=1)
     fitting = [plan for plan in plans if plan.why_not is None]
-    if not fitting and len(found) > 1:
+    if not fitting and not is_one_layout:
         raise nothing_fits(plans, impossible, devices)
     yield from describe_model(shape, pairs)
-    if len(found) == 1:
+    if is_one_layout:
         yield from describe_plan(plans[0])
         if plans[0].why_not:
             yield f"It does not fit: it {plans[0].why_not}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from megatron.architectures.flops import VisiblePairs, flops_per_token
@@ -72,11 +72,14 @@ class Devices:
 
 
 def search(
-    config: RunConfig, vocabulary_size: int, pairs: VisiblePairs, devices: Devices
+    config: RunConfig, vocabulary_size: int, pairs: VisiblePairs, devices: Devices, *, given: Collection[str] = ()
 ) -> Iterator[Plan | Impossible]:
-    """Every combination of sizes that divide the devices, those that cannot be among them."""
+    """Every combination of sizes that divide the devices, those that cannot be among them.
+
+    given: names of settings that a person chose; recompute_granularity and micro_batch_size then stay as in `config`.
+    """
     base = training_size(config, vocabulary_size, devices.count)
-    for candidate in _candidates(config, devices):
+    for candidate in _candidates(config, devices, given):
         fault = next(layout_faults(candidate, devices.count), None)
         if fault is None:
             size = dataclasses.replace(base, layout=candidate.layout, batch=candidate.batch)
@@ -113,10 +116,10 @@ def layout_faults(config: RunConfig, devices: int) -> Iterator[str]:
     return broken_rules(LAYOUT_RULES, known)
 
 
-def _candidates(config: RunConfig, devices: Devices) -> Iterator[RunConfig]:
+def _candidates(config: RunConfig, devices: Devices, given: Collection[str]) -> Iterator[RunConfig]:
     """Combinations that the options of a layout allow by themselves."""
     tensor_sizes = [size for size in _divisors(devices.count) if size <= devices.machine.devices_per_node]
-    recomputes = (None, "selective", "full") if _may_keep_scores(config) else (None, "full")
+    recomputes = _recomputes(config, given)
     for tensor in tensor_sizes:
         for pipeline in _divisors(devices.count // tensor):
             for chunks in (None, *range(2, MOST_CHUNKS + 1)) if pipeline > 1 else (None,):
@@ -130,7 +133,16 @@ def _candidates(config: RunConfig, devices: Devices) -> Iterator[RunConfig]:
                             sequence_parallel=is_cut,
                             recompute_granularity=recompute,
                         )
-                        yield from _with_micro_batches(config, layout, devices.count)
+                        if "micro_batch_size" in given:
+                            yield dataclasses.replace(config, layout=layout)
+                        else:
+                            yield from _with_micro_batches(config, layout, devices.count)
+
+
+def _recomputes(config: RunConfig, given: Collection[str]) -> tuple[str | None, ...]:
+    if "recompute_granularity" in given:
+        return (config.layout.recompute_granularity,)
+    return (None, "selective", "full") if training_size(config, 256, 1).keeps_scores else (None, "full")
 
 
 def _with_micro_batches(config: RunConfig, layout: LayoutOptions, devices: int) -> Iterator[RunConfig]:
@@ -140,10 +152,6 @@ def _with_micro_batches(config: RunConfig, layout: LayoutOptions, devices: int) 
     while size <= min(max(rows, 1), LARGEST_MICRO_BATCH):
         yield dataclasses.replace(config, layout=layout, batch=dataclasses.replace(config.batch, micro_batch_size=size))
         size *= 2
-
-
-def _may_keep_scores(config: RunConfig) -> bool:
-    return training_size(config, 256, 1).keeps_scores
 
 
 def _divisors(number: int) -> list[int]:

@@ -10,7 +10,7 @@ from megatron.architectures.protocol import Architecture
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.attention.registry import AttentionBackend, choose_backend
 from megatron.basics.draws import Draws
-from megatron.cli.figures import model_shape
+from megatron.cli.figures import has_plainly_causal_masks, model_shape
 from megatron.cli.run_config import RunConfig
 from megatron.cli.wire_rows import build_objective, build_rows, row_rules
 from megatron.data.batch_positions import BatchGeometry
@@ -26,11 +26,10 @@ from megatron.tokenization.tokenizer import Tokenizer
 
 def attention_backend(config: RunConfig, device: Device) -> tuple[str, AttentionBackend]:
     """The attention backend of a run, by name and as a function."""
-    keeps_documents_apart = config.data.reset_attention_mask or config.data.pack_documents
     return choose_backend(
         config.model.attention_backend,
         is_cuda=device.is_cuda,
-        is_causal=ARCHITECTURES[config.architecture].is_causal and not keeps_documents_apart,
+        is_causal=has_plainly_causal_masks(config),
         has_bias=config.model.position_embedding_type in ("alibi", "relative"),
     )
 

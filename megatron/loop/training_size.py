@@ -17,13 +17,17 @@ FLOAT32 = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSize:
-    """A model, how it is spread over `world_size` devices, and what a step takes."""
+    """A model, how it is spread over `world_size` devices, and what a step takes.
+
+    has_plainly_causal_masks: no documents or prefixes in a row, so that attention may be a library's causal kernel.
+    """
 
     shape: ModelShape
     layout: LayoutOptions
     batch: BatchOptions
     optimizer: OptimizerOptions
     world_size: int
+    has_plainly_causal_masks: bool
 
     @property
     def element(self) -> int:
@@ -64,7 +68,7 @@ class TrainingSize:
         if self.layout.device == "cpu":
             return model.attention_dropout > 0
         is_plain = model.position_embedding_type not in ("alibi", "relative")
-        takes_library_kernel = model.attention_backend == "auto" and is_plain and self.shape.architecture.is_causal
+        takes_library_kernel = model.attention_backend == "auto" and is_plain and self.has_plainly_causal_masks
         return not takes_library_kernel
 
     @cached_property

@@ -112,7 +112,7 @@ def test_what_cannot_be_is_told_in_a_sentence(run, tmp_path, monkeypatch):
     assert "start a multiple of 2 processes" in refusal("--load", str(run), "--tensor-model-parallel-size", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert "cannot split 2 layers evenly" in refusal("--load", str(run), "--pipeline-model-parallel-size", "3")
-    assert "2 cannot be split over" in refusal("--load", str(run), "--tensor-model-parallel-size", "3")
+    assert "does not divide this model (2 heads" in refusal("--load", str(run), "--tensor-model-parallel-size", "3")
 
 
 def test_another_tokenizer_is_refused(run, tmp_path):

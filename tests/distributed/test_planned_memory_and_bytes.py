@@ -126,6 +126,7 @@ def size_of(case) -> TrainingSize:
         batch=BatchOptions(micro_batch_size=2, global_batch_size=GLOBAL_BATCH),
         optimizer=OptimizerOptions(**case.get("optimizer", {})),
         world_size=RANKS,
+        has_plainly_causal_masks=True,
     )
 
 

@@ -84,7 +84,7 @@ def test_a_run_shows_what_it_was_fed_and_flags_win_over_its_record(
         default_objective="prefix_lm",
         legal_objectives=["span_corruption"],
     )
-    record = {"options": config.as_dict(), "tokenizer": {"model": str(sentencepiece_model)}}
+    record = {"options": config.as_dict(), "tokenizer": {"model": str(sentencepiece_model), "vocabulary_size": 1000}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     objective = ["--architecture", "prefix_decoder", "--objective", "span_corruption"]
     load = ["--load", str(tmp_path)]

@@ -11,6 +11,7 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.cli import plan
+from megatron.cli.run_config import parse_pretrain
 
 ROOT = Path(__file__).resolve().parents[3]
 FLAGS = (
@@ -71,6 +72,66 @@ def test_impossible_layouts_are_answered_like_those_of_a_run() -> None:
         plan.main(["--devices", "8"])
     with pytest.raises(UserError, match="--objective full_lm is not one of encoder_decoder"):
         plan.main([*SMALL, "--architecture", "encoder_decoder", "--objective", "full_lm"])
+
+
+@pytest.mark.parametrize(
+    "documents", [[], ["--reset-attention-mask"], ["--pack-documents"]], ids=["text", "reset", "packed"]
+)
+def test_documents_in_a_row_keep_scores_and_then_selective_recompute_is_offered(
+    documents: list[str], tmp_path: Path
+) -> None:
+    """The same decision as that of `cli/wire.py`: plain causal attention alone takes the library's kernel."""
+    layout = ("--tensor-model-parallel-size", "1", "--micro-batch-size", "4")
+    kept = planned(tmp_path, *documents, *layout)["plans"][0]["memory_bytes"]["activations"]
+    free = planned(tmp_path, *layout, "--attention-backend", "sdpa")["plans"][0]["memory_bytes"]["activations"]
+    scores = 8 * 4 * 8 * 256 * 256 * 2  # layers, rows, heads, queries, keys, bytes in bfloat16
+    assert kept - free == (scores if documents else 0)
+    offered = {one["recompute_granularity"] for one in planned(tmp_path, *documents)["plans"]}
+    assert ("selective" in offered) == bool(documents)
+
+
+def test_given_settings_restrict_the_search(tmp_path: Path) -> None:
+    assert {one["micro_batch_size"] for one in planned(tmp_path)["plans"]} >= {1, 2, 4}
+    found = planned(tmp_path, "--micro-batch-size", "2", "--recompute-granularity", "full")["plans"]
+    assert {(one["micro_batch_size"], one["recompute_granularity"]) for one in found} == {(2, "full")}
+    assert {one["tensor_model_parallel_size"] for one in found} == {1, 2, 4}
+
+
+def test_plain_data_parallelism_is_a_layout_that_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "layout            TP1 PP1 DP8, 4 micro-batches" in run(capsys, "--tensor-model-parallel-size", "1")
+
+
+def test_settings_that_a_run_refuses_are_refused() -> None:
+    overlap = ("--overlap-grad-reduce", "--overlap-param-gather")
+    with pytest.raises(UserError, match=r"--overlap-param-gather .* with --optimizer adafactor"):
+        plan.main([*SMALL, "--optimizer", "adafactor", *overlap])
+    with pytest.raises(UserError, match="--reset-position-ids has no effect with --position-embedding-type alibi"):
+        plan.main([*SMALL, "--reset-position-ids", "--position-embedding-type", "alibi"])
+
+
+def test_a_run_is_planned_by_its_record(
+    sound_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--num-layers", "6", "--hidden-size", "384", "--num-attention-heads", "6", "--seq-length", "192"]
+    model += ["--optimizer", "adafactor", "--fp16", "--global-batch-size", "24"]
+    config = parse_pretrain(
+        [*sound_flags, *model],
+        architecture="prefix_decoder",
+        default_objective="span_corruption",
+        legal_objectives=["span_corruption"],
+    )
+    record = {"options": config.as_dict(), "tokenizer": {"model": "t.model", "vocabulary_size": 5000}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    said = ["--architecture", "prefix_decoder", "--objective", "span_corruption", "--vocab-size", "5000"]
+    layout = ["--devices", "4", "--tensor-model-parallel-size", "2"]
+    plan.main([*model, *said, *layout])
+    expected = capsys.readouterr().out
+    plan.main(["--load", str(tmp_path), *layout])
+    assert capsys.readouterr().out == expected
+    plan.main(["--load", str(tmp_path), *layout, "--num-layers", "2", "--bf16"])
+    assert capsys.readouterr().out != expected
+    with pytest.raises(UserError, match=r"--load /nowhere holds no run\.json"):
+        plan.main([*SMALL, "--load", "/nowhere"])
 
 
 def test_slower_links_make_steps_longer(tmp_path: Path) -> None:

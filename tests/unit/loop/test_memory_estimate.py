@@ -43,6 +43,7 @@ def size_of(world_size=8, model=(), layout=(), batch=(), optimizer=()):
         batch=BatchOptions(**{"micro_batch_size": B, **dict(batch)}),
         optimizer=OptimizerOptions(**{"bf16": True, **dict(optimizer)}),
         world_size=world_size,
+        has_plainly_causal_masks=True,
     )
 
 
@@ -182,5 +183,6 @@ def test_a_layer_keeps_what_autograd_keeps(variant, dtype, device, monkeypatch):
         batch=BatchOptions(micro_batch_size=2),
         optimizer=OptimizerOptions(bf16=dtype == torch.bfloat16),
         world_size=1,
+        has_plainly_causal_masks=True,
     )
     assert kept_by_layer(size) == pytest.approx(three - two, rel=0.03)

@@ -1,0 +1,44 @@
+"""What tools/generate.py refuses by the record of a checkpoint alone; no tensor is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.checkpoint.contents import Contents, Progress
+from megatron.checkpoint.manifest import Manifest
+from megatron.cli import generate
+from megatron.cli.run_config import parse_pretrain
+
+WIDTHS = ["--num-attention-heads", "6", "--hidden-size", "192"]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (["--ffn-hidden-size", "512", "--make-vocab-size-divisible-by", "96"], "a feed-forward layer of 512"),
+        (["--ffn-hidden-size", "768"], "a vocabulary padded to a multiple of 128"),
+        (["--ffn-hidden-size", "768", "--make-vocab-size-divisible-by", "96", "--num-query-groups", "2"], "2 groups"),
+    ],
+)
+def test_a_model_that_tensor_ranks_cannot_share_is_refused(
+    model: list[str], sentence: str, sound_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_pretrain(
+        [*sound_flags, *WIDTHS, *model],
+        architecture="causal_decoder",
+        default_objective="full_lm",
+        legal_objectives=("full_lm",),
+    )
+    contents = Contents(progress=Progress(), run=config.as_dict(), tokenizer={}, lineage=[], optimizer={})
+    folder = tmp_path / "run" / "iter_0000004"
+    folder.mkdir(parents=True)
+    Manifest(tensors={}, files={}, contents=contents).write(folder)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    words = ["--load", str(folder.parent), "--prompt", "to be", "--device", "cpu", "--tensor-model-parallel-size", "3"]
+    with pytest.raises(
+        UserError, match=f"--tensor-model-parallel-size 3 does not divide this model .*{sentence}.*; use 2"
+    ):
+        generate.main(words)

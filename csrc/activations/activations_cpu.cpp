@@ -48,6 +48,12 @@ at::Tensor empty_output(const at::Tensor& input, bool is_gated) {
   return at::empty_symint(sizes, input.options());
 }
 
+bool is_output_of(const at::Tensor& output, const at::Tensor& input, bool is_gated) {
+  const int64_t last = input.dim() - 1;
+  return output.dim() == input.dim() && output.sizes().slice(0, last) == input.sizes().slice(0, last) &&
+         output.size(-1) * (is_gated ? 2 : 1) == input.size(-1);
+}
+
 ActivationKind kind_of(const at::Tensor& output, const std::string& function, bool is_gated) {
   return {row_type(output, "activation"), activation_named(function), is_gated, output.size(-1)};
 }
@@ -71,10 +77,9 @@ std::tuple<at::Tensor, at::Tensor> activation_backward(const at::Tensor& grad_ou
                                                        const std::optional<at::Tensor>& bias,
                                                        const std::string& function, bool is_gated) {
   check_activation(input, bias, is_gated);
+  TORCH_CHECK_VALUE(grad_output.scalar_type() == input.scalar_type() && is_output_of(grad_output, input, is_gated),
+                    "activation: the gradient ", grad_output.sizes(), " does not match the input ", input.sizes());
   const ActivationKind kind = kind_of(grad_output, function, is_gated);
-  TORCH_CHECK_VALUE(
-      grad_output.scalar_type() == input.scalar_type() && grad_output.numel() * (is_gated ? 2 : 1) == input.numel(),
-      "activation: the gradient ", grad_output.sizes(), " does not match the input ", input.sizes());
   const at::Tensor own_input = input.contiguous(), own_grad_output = grad_output.contiguous();
   const at::Tensor own_bias = bias.has_value() ? bias->contiguous() : at::Tensor();
   const at::Tensor grad_input = at::empty_like(own_input);

@@ -55,7 +55,8 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad_outp
   TORCH_CHECK_VALUE(grad_output.sizes() == input.sizes() && grad_output.scalar_type() == input.scalar_type(),
                     "rms_norm: the gradient ", grad_output.sizes(), " does not match the input ", input.sizes());
   const auto accumulate = input.options().dtype(compute_type(input.scalar_type()));
-  TORCH_CHECK_VALUE(inverses.numel() == rows_of(input) && inverses.dtype() == accumulate.dtype(),
+  const auto sizes_of_inverses = input.sizes().slice(0, input.dim() - 1);
+  TORCH_CHECK_VALUE(inverses.sizes() == sizes_of_inverses && inverses.dtype() == accumulate.dtype(),
                     "rms_norm: the inverses ", inverses.sizes(), " are not those of the input ", input.sizes());
   const RmsNormKind kind{row_type(input, "rms_norm"), input.size(-1), 0.0};
   const at::Tensor own_grad_output = grad_output.contiguous(), own_input = input.contiguous();

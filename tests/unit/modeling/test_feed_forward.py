@@ -162,6 +162,18 @@ def test_wrong_inputs_are_refused():
         torch.ops.triarch.activation_backward(hidden[:2], hidden, bias, "relu", False)
 
 
+@needs_native
+@with_or_without_bias
+@pytest.mark.parametrize(
+    ("shape", "is_gated"), [((1, 8), False), ((8,), False), ((), False), ((1, 4), True), ((2, 4), True)]
+)
+def test_a_gradient_of_other_rows_is_refused(shape, is_gated, has_bias):
+    """Also of as many numbers as there must be, whose rows would reach beyond those of the input."""
+    hidden, bias, _ = case((2, 4), has_bias, is_gated)
+    with pytest.raises(ValueError, match="does not match"):
+        torch.ops.triarch.activation_backward(torch.ones(shape), hidden, bias, "relu", is_gated)
+
+
 def layers(activation, disable_bias_linear=False):
     """(ours, megatron-core's) with the same random weights and biases."""
     model = {"num_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "activation": activation}

@@ -89,3 +89,11 @@ def test_wrong_inputs_are_refused():
         torch.ops.triarch.rms_norm_backward(hidden[:2], hidden, weight, inverses)
     with pytest.raises(ValueError, match="inverses"):
         torch.ops.triarch.rms_norm_backward(hidden, hidden, weight, inverses[:3])
+    with pytest.raises(ValueError, match="inverses"):
+        torch.ops.triarch.rms_norm_backward(hidden, hidden, weight, inverses.view(2, 2))
+
+
+def test_rows_without_a_number():
+    hidden, weight = torch.randn(4, 0), torch.randn(0)
+    output, *gradients = output_and_gradients(native, hidden, weight, torch.randn(4, 0))
+    assert output.shape == gradients[0].shape == (4, 0) and gradients[1].shape == (0,)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_WRONG_USE = 2
 EXIT_STOPPED_AFTER_SAVING = 75  # EX_TEMPFAIL: start the same command again to go on
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
+EXIT_CLOSED_PIPE = 141  # 128 + SIGPIPE
 SECONDS_FOR_RANK_0_TO_SPEAK = 1.5
 
 
@@ -47,19 +49,50 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def exit_on_user_error(main: Callable[[], Any]) -> NoReturn:
     """Run `main` as a command: errors for people are printed without a traceback, a UserError exits with 2.
 
-    Ctrl-C, where a command does not answer it otherwise, ends it without a word and with the shell's own code.
+    Ctrl-C, where a command does not answer it otherwise, ends it without a word and with the shell's own code; so does
+    a reader of its output that has seen enough, as in `| head`.
     """
+    try:
+        status = _status_of(main)
+        sys.stdout.flush()  # here, where a closed pipe still has an answer
+    except BrokenPipeError:
+        closed = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+        if not closed:  # a pipe of the command's own
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in closed:  # Python flushes them once more when it ends
+            os.dup2(nowhere, stream.fileno())
+        sys.exit(EXIT_CLOSED_PIPE)
+    sys.exit(status)
+
+
+def _status_of(main: Callable[[], Any]) -> int:
+    """Exit code of a command, once what a person should read of its end is printed."""
     try:
         status = main()
     except UserError as error:
         _tell(error.faults)
-        sys.exit(EXIT_WRONG_USE)
+        return EXIT_WRONG_USE
     except RunFault as error:
         _tell([str(error)])
-        sys.exit(EXIT_FAULT)
+        return EXIT_FAULT
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(status if isinstance(status, int) else EXIT_DONE)
+        return EXIT_INTERRUPTED
+    except SystemExit:  # --help
+        sys.stdout.flush()
+        raise
+    return status if isinstance(status, int) else EXIT_DONE
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether a stream goes into a pipe whose other end is closed."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # not a file: something in Python that collects what is printed
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _tell(faults: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ Made by `python -m megatron.cli.flags_page` from the options in `megatron/*/opti
 Every flag can also stand in the YAML file of `--config FILE`, as a line `flag_name: value`; the command line wins over
 the file. Flags are never abbreviated, and one that would have no effect is refused. Exit codes: 0 done, 1 a fault of
 the run, 2 wrong use, 75 stopped by a signal after saving to --save (start the same command again to go on), 130
-interrupted.
+interrupted, 141 the reader of its output has closed the pipe.
 """
 PRETRAINING = (
     "Pretrain, under torchrun. `--objective NAME` says what the model learns to predict; `--help` lists what it may be."

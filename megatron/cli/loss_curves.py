@@ -43,7 +43,7 @@ def values_by_iteration(path: Path, key: str) -> dict[int, float]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; check --load.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}; check the path.") from error
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)

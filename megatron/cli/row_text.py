@@ -97,17 +97,27 @@ def filled_positions(row: Row) -> tuple[int, int]:
 
 
 def shown_positions(segments: NDArray[np.int64], limit: int) -> list[int]:
-    """All positions of a short row; of a long one those at both ends of each segment, with GAP between."""
+    """All positions of a short row; of a long one those at both ends of each segment, with GAP for what is left out.
+
+    Where `limit` positions do not reach for all segments, the first ones and the last are shown.
+    """
     if len(segments) <= limit:
         return list(range(len(segments)))
     ends = [*(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
-    each = max(1, limit // (2 * len(ends)))
+    listed = [*itertools.pairwise([0, *ends])]
+    if 2 * len(listed) > limit:
+        listed = [*listed[: limit // 2 - 1], listed[-1]]
+    each = limit // (2 * len(listed))
     shown: list[int] = []
-    for begin, end in itertools.pairwise([0, *ends]):
-        if end - begin <= 2 * each + 1:
+    previous = 0
+    for begin, end in listed:
+        if begin != previous:
+            shown.append(GAP)
+        if end - begin <= 2 * each:
             shown += range(begin, end)
         else:
             shown += [*range(begin, begin + each), GAP, *range(end - each, end)]
+        previous = end
     return shown
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from megatron.basics import errors
 from megatron.basics.errors import RunFault, UserError, exit_on_user_error, nearest, nearest_name
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def end_of(result: object, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -36,6 +43,48 @@ def test_other_ends(result: object, code: int, capsys: pytest.CaptureFixture[str
 def test_a_programming_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_on_user_error(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines_read"),
+    [
+        ("[print('a line of some length', number) for number in range(100_000)]", 3),
+        ("print('less than a buffer')", 0),
+        ("parse(['--help'], {})", 0),
+        ("(_ for _ in ()).throw(UserError('told to no one', 'as here'))", 0),
+    ],
+)
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(body: str, lines_read: int) -> None:
+    program = (
+        "import sys\n"
+        "from megatron.basics.errors import UserError, exit_on_user_error\n"
+        "from megatron.cli.flags import parse\n"
+        "sys.stdin.readline()\n"
+        f"exit_on_user_error(lambda: {body})"
+    )
+    ended = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if "UserError" in body else subprocess.PIPE,
+        text=True,
+    )
+    assert ended.stdin and ended.stdout
+    if lines_read:
+        ended.stdin.write("\n")
+        ended.stdin.flush()
+    for number in range(lines_read):
+        assert ended.stdout.readline() == f"a line of some length {number}\n"
+    ended.stdout.close()
+    _, complaints = ended.communicate(None if lines_read else "\n")
+    assert ended.returncode == errors.EXIT_CLOSED_PIPE and not complaints
+
+
+def test_a_broken_pipe_of_its_own_keeps_its_traceback() -> None:
+    with pytest.raises(BrokenPipeError):
+        exit_on_user_error(lambda: (_ for _ in ()).throw(BrokenPipeError()))
 
 
 def test_other_ranks_let_rank_0_speak_first(

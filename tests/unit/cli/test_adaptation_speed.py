@@ -51,7 +51,7 @@ def test_the_loss_is_reached_where_the_course_first_crosses_it(losses: list[floa
     [
         ([], "--scratch is missing"),
         (["--scratch", "a", "--adapted", "b", "c"], "--adapted names 2 runs and --scratch 1"),
-        (["--scratch", "nowhere", "--adapted", "nowhere"], "nowhere/metrics.jsonl cannot be read"),
+        (["--scratch", "nowhere", "--adapted", "nowhere"], "nowhere/metrics.jsonl cannot be read: .*; check the path"),
     ],
 )
 def test_wrong_use_is_told_in_a_sentence(words: list[str], sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -13,6 +14,7 @@ from typing import Any
 
 from megatron.basics.atomic_files import write_json
 from megatron.basics.errors import UserError
+from megatron.basics.option import default_of, flag_of
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.tokenization.tokenizer import Tokenizer
@@ -152,10 +154,13 @@ def _differences(
     section: str, contents: Contents, config: RunConfig, free: tuple[str, ...], where: Path
 ) -> Iterator[str]:
     own = config.as_dict()[section]
-    for name, there in contents.run.get(section, {}).items():
+    recorded = {field.name: default_of(field) for field in dataclasses.fields(SECTIONS[section])}
+    recorded |= contents.run.get(section, {})  # which is older than a setting that it lacks, and did what defaults do
+    for name, there in recorded.items():
         if name not in free and own.get(name) != there:
             yield _difference(name, own.get(name), there, where)
 
 
 def _difference(name: str, here: Any, there: Any, where: Path) -> str:
-    return f"--{name.replace('_', '-')} is {here} here and {there} in {where}; pass {there}, or choose another folder."
+    mend = "leave it out" if there is None or there is False else "add it" if there is True else f"pass {there}"
+    return f"{flag_of(name)} is {here} here and {there} in {where}; {mend}, or choose another folder."

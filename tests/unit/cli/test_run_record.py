@@ -79,3 +79,25 @@ def test_added_tokens_keep_their_ids(
     config, _ = start("sentinels")
     tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), ["sentinels"])
     require_same_model(replace(plain, tokenizer={**older, "vocabulary_size": 1000}), config, tokenizer, tmp_path)
+
+
+def test_settings_that_a_record_is_older_than_had_their_defaults(
+    parse_run: Callable[..., RunConfig], sound_flags: list[str], sentencepiece_model: Path, tmp_path: Path
+) -> None:
+    """Neither shows in a shape: a run that goes on with them computes another model from the same weights."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
+    plain = parse_run(sound_flags)
+    record = plain.as_dict()
+    for name in ("softmax_scale", "scale_logits"):
+        del record["model"][name]
+    contents = Contents(
+        progress=Progress(), run=record, tokenizer=tokenizer_record(tokenizer), lineage=[], optimizer={}
+    )
+    require_same_model(contents, plain, tokenizer, tmp_path)
+    with pytest.raises(UserError) as caught:
+        changed = parse_run([*sound_flags, "--softmax-scale", "1", "--scale-logits"])
+        require_same_model(contents, changed, tokenizer, tmp_path)
+    assert caught.value.faults == (
+        f"--softmax-scale is 1.0 here and None in {tmp_path}; leave it out, or choose another folder.",
+        f"--scale-logits is True here and False in {tmp_path}; leave it out, or choose another folder.",
+    )

@@ -1,4 +1,4 @@
-"""Every launcher of examples/ starts what its header says: run with stand-ins for torchrun and SLURM, no torch."""
+"""Every launcher in examples/ itself starts what its header says: run with stand-ins for torchrun and SLURM, no torch."""
 
 import os
 import re
@@ -128,4 +128,4 @@ def test_the_table_of_examples_lists_every_launcher_as_its_header_does():
 
 
 def table() -> str:
-    return (EXAMPLES / "README.md").read_text()
+    return (EXAMPLES / "README.md").read_text().split("## Running one")[0]

@@ -1,4 +1,4 @@
-"""Every launcher in examples/ itself starts what its header says: run with stand-ins for torchrun and SLURM, no torch."""
+"""Every launcher in examples/ itself starts what its header says: run with stand-ins for torchrun and SLURM."""
 
 import os
 import re

@@ -14,6 +14,7 @@ from megatron.architectures.legal_pairs import legal_objectives
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.basics import errors
 from megatron.cli.run_config import parse_pretrain
+from megatron.objectives.protocol import Objective
 from megatron.objectives.registry import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,37 @@ def test_paths_that_pages_name_exist(page):
     text = page.read_text()
     for path in re.findall(r"`((?:megatron|tests|tools|benchmarks|csrc|docs|examples)/[a-z0-9_./-]*\.[a-z]+)`", text):
         assert (ROOT / path).exists() != (path in NEVER_THERE), path
+
+
+def test_every_page_of_docs_is_linked_from_another_page():
+    linked = set()
+    for page in PAGES:
+        targets = [target for target in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in target]
+        linked |= {(page.parent / target).resolve() for target in targets} - {page}
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert {page, page.parent} & linked, f"no page links to {page.relative_to(ROOT)}"
+
+
+def test_the_tree_of_contributing_has_every_package():
+    tree = (ROOT / "CONTRIBUTING.md").read_text().split("## The tree")[1].split("##")[0]
+    packages = {path.parent.name for path in (ROOT / "megatron").glob("*/__init__.py")}
+    assert set(re.findall(r"`megatron/(\w+)/`", tree)) == packages
+    scripts = [path.name for path in ROOT.glob("*.py") if path.name != "setup.py"]
+    patterns = re.findall(r"`([\w*]+\.py)`", tree)
+    assert not [name for name in scripts if not any(Path(name).match(pattern) for pattern in patterns)]
+
+
+def test_the_layers_of_architecture_are_those_of_the_package():
+    layers = (ROOT / "docs/architecture.md").read_text().split("## Layers")[1].split("A file imports")[0]
+    packages = {path.parent.name for path in (ROOT / "megatron").glob("*/__init__.py")}
+    assert packages - set(re.findall(r"\w+", layers)) == set()
+
+
+def test_contributing_names_all_that_an_objective_must_have():
+    page = (ROOT / "CONTRIBUTING.md").read_text().split("**An objective**")[1].split("**An architecture**")[0]
+    members = {name for name in (*Objective.__annotations__, *vars(Objective)) if not name.startswith("_")}
+    assert {"produces", "build", "size"} <= members
+    assert members | {"__call__"} <= set(re.findall(r"`(\w+)[`(]", page))
 
 
 def test_the_readme_lists_every_command_there_is():

@@ -35,13 +35,14 @@ class AdaptationOptions(Options):
     )
     optimizer_state: str = option(
         "keep",
-        "Adam's moments and step: those of --load, rearranged like its weights, or none.",
+        "Moments and step of the optimizer: those of --load, rearranged like its weights, or none.",
         choices=("keep", "fresh"),
     )
     schedule: str = option(
         "continue",
-        "continue: iteration, position in the data and optimizer settings are those of --load, and --train-iters "
-        "counts its steps too. rewarm: a schedule of its own from step 1.",
+        "continue: iteration, position in the data and optimizer settings are those of --load; --train-iters counts "
+        "its steps too, and its decay ends where it would have there, unless --lr-decay-iters says otherwise. rewarm: "
+        "a learning rate of its own from step 1; the other optimizer settings stay.",
         choices=("continue", "rewarm"),
     )
 

@@ -13,7 +13,8 @@ from megatron.basics.option import Options, option
 class LayoutOptions(Options):
     """Sizes of the parallel dimensions; what is left of the world is data parallel.
 
-    Optimizer state is always sharded over the data-parallel group (ZeRO stage 1): holding it twice has no use.
+    Adam's state is always sharded over the data-parallel group (ZeRO stage 1): holding it twice has no use. That of
+    Adafactor is small, and needs whole rows and columns: every rank holds it.
     """
 
     group: ClassVar[str] = "layout"

@@ -59,7 +59,8 @@ def layers_per_rank(options: LayoutOptions, num_layers: int) -> list[int]:
 
 
 def balanced_chunks(options: LayoutOptions, costs: Sequence[float], head_cost: float = 0.0) -> list[int]:
-    """Layers of each chunk where they differ: the split whose dearest chunk is cheapest, then the most even such.
+    """Layers of each chunk where they differ: the split whose dearest chunk is cheapest, and of such splits the most
+    even one, whose chunks have the least sum of squares.
 
     costs: of each layer, in order. head_cost: of what the last chunk holds besides. Every chunk gets a layer; there
     must be as many.
@@ -67,17 +68,28 @@ def balanced_chunks(options: LayoutOptions, costs: Sequence[float], head_cost: f
     chunks = options.pipeline_model_parallel_size * (options.num_virtual_stages_per_pipeline_rank or 1)
     before = [0.0, *accumulate(costs)]
     num_layers = len(costs)
-    # best[end]: (dearest chunk, sum of squares, layers of each chunk) of the layers before `end` in so many chunks
-    best: dict[int, tuple[float, float, list[int]]] = {0: (0.0, 0.0, [])}
-    for chunk in range(chunks):
-        extra = head_cost if chunk == chunks - 1 else 0.0
-        ends = range(chunk + 1, num_layers - (chunks - chunk - 1) + 1)
-        longer = {}
-        for end in ends:
-            longer[end] = min(
-                (max(dearest, cost := before[end] - before[start] + extra), squares + cost**2, [*counts, end - start])
-                for start, (dearest, squares, counts) in best.items()
-                if start < end
+    head_costs = [0.0] * (chunks - 1) + [head_cost]
+    ends_of_chunks = [range(chunk + 1, num_layers - (chunks - chunk - 1) + 1) for chunk in range(chunks)]
+    # least[end]: cost of the dearest chunk among those that hold the layers before `end`
+    least = {0: 0.0}
+    for extra, ends in zip(head_costs, ends_of_chunks, strict=True):
+        least = {
+            end: min(
+                max(dearest, before[end] - before[start] + extra) for start, dearest in least.items() if start < end
             )
-        best = longer
-    return best[num_layers][2]
+            for end in ends
+        }
+    # best[end]: (sum of squares, layers of each chunk), of chunks that are all within the limit
+    limit = least[num_layers]
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for extra, ends in zip(head_costs, ends_of_chunks, strict=True):
+        splits = {
+            end: [
+                (squares + cost**2, [*counts, end - start])
+                for start, (squares, counts) in best.items()
+                if start < end and (cost := before[end] - before[start] + extra) <= limit
+            ]
+            for end in ends
+        }
+        best = {end: min(of_end) for end, of_end in splits.items() if of_end}
+    return best[num_layers][1]

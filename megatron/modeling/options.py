@@ -48,7 +48,8 @@ class ModelOptions(Options):
     )
     rotary_base: int = option(10000, "Base of the rotary frequencies.", minimum=1)
     rotary_percent: float = option(1.0, "Share of each head that is rotated.", above=0.0, maximum=1.0)
-    relative_attention_num_buckets: int = option(32, "Buckets of the T5 relative bias.", minimum=2)
+    # An encoder has half of them for each direction, and half of these for distances of their own.
+    relative_attention_num_buckets: int = option(32, "Buckets of the T5 relative bias.", minimum=4)
     relative_attention_max_distance: int = option(128, "Distance in tokens at which buckets end.", minimum=2)
     normalization: str = option("LayerNorm", "Normalisation layer.", choices=("LayerNorm", "RMSNorm"))
     norm_epsilon: float = option(1e-5, "Added to the variance in norms.", above=0.0)

@@ -44,7 +44,7 @@ WRONG = [
     ("--rotary-base 0", 1, "--rotary-base 0"),
     ("--position-embedding-type rotary", 1, "Known: learned_absolute, rope"),
     ("--position-embedding-type learned", 1, "did you mean learned_absolute?"),
-    ("--relative-attention-num-buckets 1", 1, "--relative-attention-num-buckets 1"),
+    ("--relative-attention-num-buckets 3", 1, "--relative-attention-num-buckets 3 is too small; use 4 or more"),
     (
         "--position-embedding-type relative --relative-attention-max-distance 16",
         1,

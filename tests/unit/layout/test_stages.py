@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from megatron.layout.options import LayoutOptions
@@ -94,20 +94,27 @@ def every_split(costs, parts):
         yield [end - start for start, end in itertools.pairwise([0, *cuts, len(costs)])]
 
 
+def costs_of_chunks(costs, counts, head):
+    """What each chunk costs; exact, as all costs are halves."""
+    ends = [0, *itertools.accumulate(counts)]
+    sums = [sum(costs[start:end]) for start, end in itertools.pairwise(ends)]
+    return [*sums[:-1], sums[-1] + head]
+
+
 @given(
-    costs=st.lists(st.sampled_from([1.0, 2.0, 3.5]), min_size=4, max_size=9),
+    costs=st.lists(st.sampled_from([0.5, 1.0, 1.5, 3.0, 5.0]), min_size=4, max_size=9),
     chunks=st.sampled_from([1, 2, 4]),
-    head=st.sampled_from([0.0, 2.0]),
+    head=st.sampled_from([0.0, 2.0, 100.0]),
 )
-def test_the_dearest_of_balanced_chunks_is_as_cheap_as_can_be(costs, chunks, head):
-    def dearest(counts):
-        ends = [0, *itertools.accumulate(counts)]
-        sums = [sum(costs[start:end]) for start, end in itertools.pairwise(ends)]
-        return max([*sums[:-1], sums[-1] + head])
+@example(costs=[0.5, 3.0, 1.5, 1.5, 0.5], chunks=4, head=100.0)  # which hides how uneven the others are
+def test_the_dearest_of_balanced_chunks_is_as_cheap_as_can_be_and_the_others_as_even(costs, chunks, head):
+    def rank(counts):
+        held = costs_of_chunks(costs, counts, head)
+        return max(held), sum(cost**2 for cost in held)
 
     found = balanced_chunks(LayoutOptions(pipeline_model_parallel_size=chunks), costs, head)
     assert len(found) == chunks and sum(found) == len(costs) and min(found) >= 1
-    assert dearest(found) == min(dearest(counts) for counts in every_split(costs, chunks))
+    assert rank(found) == min(rank(counts) for counts in every_split(costs, chunks))
 
 
 def test_equal_layers_are_split_evenly():

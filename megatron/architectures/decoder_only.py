@@ -70,15 +70,11 @@ class DecoderOnly(LanguageModel):
             parts[-1] = parts[-1].without_last_position()
             positions[-1] = positions[-1][:-1]
             segments[-1] = np.minimum(segments[-1][:-1], len(segments[-1]) - 1)
-        tokens = filled([part.tokens for part in parts], length, rules.pad_token)
-        loss_mask = filled([part.loss_mask for part in parts], length, 0.0)
-        if rules.eod_mask_loss:
-            loss_mask[tokens == rules.end_token] = 0.0
         is_whole = len(segments) == 1 and len(segments[0]) == length
         return Row(
-            tokens=tokens,
+            tokens=filled([part.tokens for part in parts], length, rules.pad_token),
             labels=filled([part.labels for part in parts], length, rules.pad_token),
-            loss_mask=loss_mask,
+            loss_mask=filled([part.loss_mask for part in parts], length, 0.0),
             position_ids=filled(positions, length, 0),
             intervals=segments[0] if is_whole else visibility.packed(segments, length),
         )
@@ -145,6 +141,10 @@ def _laid_out(example: SequencePair, rules: RowRules) -> _Part:
     sequence = np.concatenate([example.inputs, end, example.targets, end])
     num_inputs = len(example.inputs) + len(end)
     loss_mask = np.ones(len(sequence), np.float32)
+    if rules.eod_mask_loss:  # by the token before, which is never the start token, though that may have the same id
+        after_end = sequence == rules.end_token
+        shift = int(rules.begins_with_start_token)
+        loss_mask[shift:][after_end[: len(sequence) - shift]] = 0.0
     if rules.begins_with_start_token:
         loss_mask[:num_inputs] = 0.0
         tokens = np.concatenate([np.full(1, rules.start_token, np.int32), sequence[:-1]])

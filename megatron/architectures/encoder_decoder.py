@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from megatron.architectures.filled import filled
+from megatron.architectures.flops import VisiblePairs, layer_multiplications
 from megatron.architectures.language_model import LanguageModel
 from megatron.architectures.row_rules import RowRules
 from megatron.architectures.shapes import LayerShape
@@ -85,8 +86,7 @@ class EncoderDecoder(LanguageModel):
         self, model: ModelOptions, layout: LayoutOptions, lengths: tuple[int, int], padded_vocabulary_size: int
     ) -> list[int]:
         """Stages are balanced by cost: a decoder layer is another price than an encoder layer, after their rows."""
-        encoder_layer, decoder_layer, head = layer_costs(model, lengths, padded_vocabulary_size)
-        costs = [encoder_layer] * model.encoder_layers + [decoder_layer] * model.decoder_layers
+        costs, head = layer_costs(model, self.layers(model, lengths), lengths, padded_vocabulary_size)
         return balanced_chunks(layout, costs, head)
 
     def layers(self, model: ModelOptions, lengths: tuple[int, int]) -> tuple[LayerShape, ...]:
@@ -123,19 +123,13 @@ class EncoderDecoder(LanguageModel):
 
 
 def layer_costs(
-    model: ModelOptions, lengths: tuple[int, int], padded_vocabulary_size: int
-) -> tuple[float, float, float]:
-    """Multiplications of an encoder layer, a decoder layer and the head for one row, forward.
+    model: ModelOptions, layers: Sequence[LayerShape], lengths: tuple[int, int], padded_vocabulary_size: int
+) -> tuple[list[float], float]:
+    """Multiplications of each layer and of the head for one row, forward.
 
-    lengths: of the encoder's and the decoder's row.
+    lengths: of the encoder's and the decoder's row, both full, each of one example.
     """
     inputs, targets = lengths
-    hidden, query_width = model.hidden_size, model.num_attention_heads * model.head_size
-    key_value_width = 2 * model.query_groups * model.head_size
-    feed_forward = hidden * model.ffn_size * (3 if model.is_gated else 2)
-    attention = hidden * (2 * query_width + key_value_width)
-    scores = 2 * query_width
-    encoder_layer = inputs * (attention + feed_forward) + scores * inputs**2
-    decoder_layer = targets * (attention + feed_forward) + scores * targets**2 / 2
-    cross = targets * hidden * 2 * query_width + inputs * hidden * key_value_width + scores * targets * inputs
-    return float(encoder_layer), float(decoder_layer + cross), float(targets * hidden * padded_vocabulary_size)
+    pairs = VisiblePairs(decoder=targets**2 / 2, encoder=inputs**2, cross=inputs * targets)
+    costs = [layer_multiplications(model, layer, pairs) for layer in layers]
+    return costs, float(targets * model.hidden_size * padded_vocabulary_size)

@@ -217,14 +217,14 @@ def optimizer_fits_layout(optimizer: OptimizerOptions, layout: LayoutOptions) ->
 
 
 def objective_reads_settings(objective: Any, objective_options: ObjectiveOptions, data: DataOptions) -> Iterator[str]:
-    """Settings of other objectives count for nothing, and some ways to treat documents ask for running text."""
+    """Settings of other objectives count for nothing; complete examples have no documents inside."""
     name = objective.objective
     if name not in OBJECTIVES:
         return
     chosen = OBJECTIVES[name]
     others = vars(objective_options).keys() - set(chosen.settings)
     yield from objective_options.without_effect(sorted(others), f"with --objective {name}")
-    if not chosen.keeps_text:
+    if chosen.is_complete:
         yield from data.without_effect(
             ("reset_attention_mask", "reset_position_ids", "eod_mask_loss"), f"with --objective {name}"
         )

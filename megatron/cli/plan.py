@@ -25,7 +25,7 @@ from megatron.cli.flags import broken_rules, parse
 from megatron.cli.inspect_data import USUAL_OBJECTIVES, recorded_run
 from megatron.cli.plan_options import PlanOptions
 from megatron.cli.run_config import RunConfig
-from megatron.records.special_tokens import SpecialTokens
+from megatron.records.special_tokens import NUM_SENTINELS, SpecialTokens
 
 if TYPE_CHECKING:
     from megatron.cli.plan_search import Devices
@@ -64,7 +64,7 @@ class NumberedVocabulary:
 
     @property
     def special(self) -> SpecialTokens:
-        """Half of the vocabulary are sentinels, so that none are missing."""
+        """As many sentinels as --add-special-tokens gives: what a run would be refused for is refused here."""
         last = self.vocabulary_size - 1
         return SpecialTokens(
             end=self.eod_id,
@@ -72,7 +72,7 @@ class NumberedVocabulary:
             mask=2,
             mode_tokens=(3, 4, 5),
             fim_tokens=(6, 7, 8),
-            sentinels=tuple(range(last, self.vocabulary_size // 2, -1)),
+            sentinels=tuple(range(last, last - NUM_SENTINELS, -1)),
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.cli.row_remarks import row_remarks
 from megatron.cli.run_config import RunConfig
 from megatron.data.packing import piece_sizes
 from megatron.data.rows import Rows
@@ -18,6 +20,8 @@ from megatron.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from megatron.architectures.protocol import Architecture
+
+logger = logging.getLogger(__name__)
 
 
 def row_rules(config: RunConfig, tokenizer: Tokenizer) -> RowRules:
@@ -47,7 +51,7 @@ def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -
     """The rows of those of `splits` that have text. Raises UserError with every fault of every file."""
     architecture: Architecture = ARCHITECTURES[config.architecture]()
     rules = row_rules(config, tokenizer)
-    objective = build_objective(config, architecture, tokenizer)
+    objective, room = build_objective(config, architecture, tokenizer), architecture.room(rules)
     sources = build_sources(
         config.data,
         WindowRules(
@@ -55,12 +59,14 @@ def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -
             stride=objective.stride,
             seed=config.batch.seed,
             parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
-            sizes=piece_sizes(objective, architecture.room(rules)) if config.data.pack_documents else None,
+            sizes=piece_sizes(objective, room) if config.data.pack_documents else None,
         ),
         vocabulary_size=tokenizer.vocabulary_size - len(tokenizer.added),  # no text has the added ids
         tokenizer_fingerprint=tokenizer.fingerprint,
         splits=splits,
     )
+    for remark in row_remarks(config, objective, tokenizer.special, room):
+        logger.info(remark)
     return {
         split: Rows(
             source=source,

@@ -17,7 +17,7 @@ from megatron.data.row_plan import RowPlan
 from megatron.data.splits import TokenRange
 from megatron.data.token_file import TokenFile
 from megatron.objectives.protocol import Objective
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.window import Window
 
 logger = logging.getLogger(__name__)
@@ -29,12 +29,13 @@ class PieceSizes:
 
     costs: int64 [longest + 1, 3], inputs, targets and both that a piece of each length takes at most. capacity: int64
     [3], what a row has of them. overlap: tokens at the end of a piece with which the next piece of its document begins,
-    because they are predicted here and predict there.
+    because they are predicted here and predict there. is_exact: no piece takes less.
     """
 
     costs: NDArray[np.int64]
     capacity: NDArray[np.int64]
     overlap: int
+    is_exact: bool = True
 
     @property
     def longest(self) -> int:
@@ -44,18 +45,17 @@ class PieceSizes:
 
 def piece_sizes(objective: Objective, room: Room) -> PieceSizes:
     """The sizes that an objective makes of pieces, up to the longest that fits a row by itself."""
-    costs = [(0, 0, 0)]
+    costs = [Size.of(0, 0)]
     for length in range(1, objective.window_length + 1):
-        inputs, targets = objective.size(length)
-        # Where the text is kept the cut is drawn and not known, but inputs and targets together are the text.
-        total = length if objective.keeps_text else inputs + targets
-        if inputs > room.inputs or targets > room.targets or total > room.total:
+        size = objective.size(length)
+        if not room.holds(size):
             break
-        costs.append((inputs, targets, total))
+        costs.append(size)
     return PieceSizes(
         costs=np.array(costs, np.int64),
         capacity=np.array([room.inputs, room.targets, room.total], np.int64),
         overlap=objective.window_length - objective.stride,
+        is_exact=objective.keeps_text,
     )
 
 
@@ -68,7 +68,7 @@ class PackedDocuments:
     are permutations computed from (seed, epoch). Any sample is found in O(pieces of its row). shuffled=False
     (validation): every epoch is the first.
 
-    Cost: 4 bytes a document, 16 a document that is cut; about 0.5 seconds for each million documents at the start,
+    Cost: 4 bytes a document, 12 more for one that is cut; about 0.5 seconds for each million documents at the start,
     which every process spends for itself. Raises UserError when the split has no tokens.
     """
 
@@ -175,8 +175,9 @@ class PackedDocuments:
 
 
 def described(plan: RowPlan, sizes: PieceSizes) -> str:
-    """`99.3 %`, and where inputs and targets have rows of their own, each."""
+    """`99.3 %`, where inputs and targets have rows of their own, each, and `at most` before what is not exact."""
     inputs, targets, total = plan.fullness
-    if sizes.capacity[0] + sizes.capacity[1] > sizes.capacity[2]:
-        return f"{total:.1%}".replace("%", " %")
-    return f"{total:.1%} (inputs {inputs:.1%}, targets {targets:.1%})".replace("%", " %")
+    shares = f"{total:.1%}"
+    if sizes.capacity[0] + sizes.capacity[1] == sizes.capacity[2]:
+        shares += f" (inputs {inputs:.1%}, targets {targets:.1%})"
+    return ("" if sizes.is_exact else "at most ") + shares.replace("%", " %")

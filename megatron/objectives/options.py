@@ -18,7 +18,13 @@ class ObjectiveOptions(Options):
         0.15, "Share of a window's tokens that span corruption replaces.", above=0.0, maximum=0.9
     )
     mean_noise_span_length: float = option(3.0, "Mean length in tokens of a replaced span.", minimum=1.0)
-    fim_rate: float = option(0.9, "Share of documents that fill-in-the-middle rearranges.", minimum=0.0, maximum=1.0)
+    fim_rate: float = option(
+        0.9,
+        "Share of documents that fill-in-the-middle rearranges. Up to the default Bavarian et al. 2022 see no harm to "
+        "writing from left to right; many code models take 0.5.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     fim_spm_rate: float = option(
         0.5, "Share of rearranged documents whose suffix comes before the prefix.", minimum=0.0, maximum=1.0
     )

@@ -9,7 +9,7 @@ from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
 from megatron.objectives.options import ObjectiveOptions
 from megatron.records.example import SequencePair
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
@@ -27,7 +27,8 @@ class PrefixLM:
         inputs 10 11, targets 12 13 14 15        inputs 20 21 22 23, targets 24 25
 
     A shorter window, a document that shares the rows with others, is folded alike, its inputs and targets in proportion
-    to the rows; so its size is known before its cuts are drawn.
+    to the rows; so its size is known before its cuts are drawn. In one row of running text a cut may lie in any of the
+    documents: all before it are the prefix, and the example says where they begin, from where positions may restart.
 
     Source: Raffel et al. 2020, section 3.2.1; Wang et al. 2022, section 2.2 and their packed tasks.
     """
@@ -35,6 +36,7 @@ class PrefixLM:
     produces: ClassVar[type] = SequencePair
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = True
+    is_complete: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = False
 
     room: Room
@@ -42,7 +44,12 @@ class PrefixLM:
     @classmethod
     def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:
         """The objective for rows with this room. Raises UserError when a row cannot hold a prefix and a target."""
-        if min(room.inputs, room.targets) < 1 or room.total < (SHORTEST_FOLDED if _is_folded(room) else 2):
+        if room.is_split and min(room.inputs, room.targets) < 2:
+            raise UserError(
+                "--objective prefix_lm folds two texts into the rows of an encoder-decoder; give --seq-length and "
+                "--decoder-seq-length 2 or more each."
+            )
+        if room.total < 2:
             raise UserError(
                 "--objective prefix_lm needs a window of two tokens or more, to cut it in two; raise --seq-length."
             )
@@ -51,10 +58,10 @@ class PrefixLM:
     def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
         """One example, or the two that fill each other's gaps. A window of one token is an input without a target."""
         tokens = window.tokens
-        if not _is_folded(self.room):
+        if not self.room.is_split:
             cut = draws.between(1, len(tokens) - 1) if len(tokens) > 1 else len(tokens)
-            return (SequencePair(inputs=tokens[:cut], targets=tokens[cut:]),)
-        inputs, _ = self.size(len(tokens))
+            return (SequencePair(inputs=tokens[:cut], targets=tokens[cut:], document_starts=window.document_starts),)
+        inputs = self.size(len(tokens)).inputs
         if len(tokens) < SHORTEST_FOLDED:
             return (SequencePair(inputs=tokens[:inputs], targets=tokens[inputs:]),)
         length = len(tokens) // 2
@@ -69,26 +76,21 @@ class PrefixLM:
     @property
     def window_length(self) -> int:
         """As many tokens as a row takes; an even number where two texts share it."""
-        return self.room.total // 2 * 2 if _is_folded(self.room) else self.room.total
+        return self.room.total // 2 * 2 if self.room.is_split else self.room.total
 
     @property
     def stride(self) -> int:
         """Windows follow one another."""
         return self.window_length - self.room.overlap
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
+    def size(self, num_tokens: int) -> Size:
         """Any token but the first may be a target, any but the last an input; of folded windows exactly so many."""
         if num_tokens == 1:
-            return 1, 0
-        if not _is_folded(self.room):
-            return num_tokens - 1, num_tokens - 1
+            return Size.of(1, 0)
+        if not self.room.is_split:
+            return Size(num_tokens - 1, num_tokens - 1, num_tokens)
         if num_tokens < SHORTEST_FOLDED:
-            return num_tokens - 1, 1
+            return Size.of(num_tokens - 1, 1)
         share = -(-num_tokens * self.room.inputs // self.room.total)
-        inputs = min(max(share, min(2, self.room.inputs)), num_tokens - 2)
-        return inputs, num_tokens - inputs
-
-
-def _is_folded(room: Room) -> bool:
-    """Whether inputs and targets have rows of their own."""
-    return room.inputs + room.targets == room.total
+        inputs = min(max(share, 2), num_tokens - 2)
+        return Size.of(inputs, num_tokens - inputs)

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self
 from megatron.basics.draws import Draws
 from megatron.objectives.options import ObjectiveOptions
 from megatron.records.example import Example
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
@@ -18,13 +18,15 @@ class Objective(Protocol):
 
     produces: the type of its examples; an architecture that `accepts` it can be trained with it. settings: the fields
     of ObjectiveOptions that it reads. keeps_text: inputs and targets one behind the other are the window, token for
-    token. marks_documents: its examples say where documents begin, so that a row may hide them from one another; where
-    not, a window is cut there before the objective sees it.
+    token. is_complete: its examples are complete (see `SequencePair`), and settings on documents inside of them count
+    for nothing. marks_documents: its examples say where documents begin and may be cut there, so that a row may hide
+    them from one another; where not, a window is cut there before the objective sees it.
     """
 
     produces: ClassVar[type]
     settings: ClassVar[tuple[str, ...]]
     keeps_text: ClassVar[bool]
+    is_complete: ClassVar[bool]
     marks_documents: ClassVar[bool]
 
     @classmethod
@@ -42,5 +44,5 @@ class Objective(Protocol):
     def stride(self) -> int:
         """Tokens between the beginnings of two windows."""
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
-        """(inputs, targets) that the examples of a window of `num_tokens` take at most, end tokens counted."""
+    def size(self, num_tokens: int) -> Size:
+        """What the examples of a window of `num_tokens` take at most; of a longer one never less."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -13,9 +14,10 @@ from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
 from megatron.objectives.noise_spans import NoiseSpans, corrupt_rows, words_of_row
 from megatron.objectives.options import ObjectiveOptions
+from megatron.objectives.protocol import Objective
 from megatron.records.example import SequencePair
-from megatron.records.room import Room
-from megatron.records.special_tokens import SpecialTokens
+from megatron.records.room import Room, Size
+from megatron.records.special_tokens import NUM_SENTINELS, SpecialTokens
 from megatron.records.window import Window
 
 
@@ -27,17 +29,20 @@ class SpanCorruption:
 
         inputs 10 11 12 13 99 15 16 98        targets 99 14 98 17 18 19
 
-    Both are complete: an end token follows each. A window begins with a clean span and ends with noise. Numbers and
-    lengths of spans are those of T5 and not random but for where the borders lie, each way to lay them as likely as any
-    other. Source: Raffel et al. 2020, section 3.3.3, and t5/data/preprocessors.py.
+    Both are complete: an end token follows each, and one that ends the window is left out. A window begins with a clean
+    span and ends with noise. Numbers and lengths of spans are those of T5 and not random but for where the borders lie,
+    each way to lay them as likely as any other. Source: Raffel et al. 2020, section 3.3.3, and
+    t5/data/preprocessors.py.
     """
 
     produces: ClassVar[type] = SequencePair
     settings: ClassVar[tuple[str, ...]] = ("noise_density", "mean_noise_span_length")
     keeps_text: ClassVar[bool] = False
+    is_complete: ClassVar[bool] = True
     marks_documents: ClassVar[bool] = False
 
     room: Room
+    end_token: int
     sentinels: NDArray[np.int32]
     noise_spans: NoiseSpans
 
@@ -49,23 +54,22 @@ class SpanCorruption:
         """
         objective = cls(
             room=room,
+            end_token=special.end,
             sentinels=np.array(special.sentinels, np.int32),
             noise_spans=NoiseSpans(options.noise_density, options.mean_noise_span_length),
         )
-        longest = objective.window_length
-        if longest < 2:
+        if objective.window_length < 2:
             raise UserError(
                 "--objective span_corruption needs rows that hold a token, a span, two sentinels and two end tokens; "
                 "raise --seq-length or --decoder-seq-length."
             )
-        _, spans = objective.counts(longest)
-        fewer = "shorter rows or a larger --mean-noise-span-length"
-        require_sentinels("span_corruption", spans, longest, special, fewer)
+        otherwise = ", or a larger --mean-noise-span-length"
+        require_sentinels("span_corruption", objective, objective.most_spans, room, special, otherwise)
         return objective
 
     def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
         """One example. A window of one token has nothing to hide and is an input without a target."""
-        tokens = window.tokens
+        tokens = without_end(window.tokens, self.end_token)
         if len(tokens) < 2:
             return (SequencePair(inputs=tokens, targets=tokens[:0], is_complete=True),)
         inputs, targets = corrupt(tokens, draws, self.sentinels, *self.counts(len(tokens)))
@@ -81,19 +85,23 @@ class SpanCorruption:
         """Windows follow one another."""
         return self.window_length
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
+    def size(self, num_tokens: int) -> Size:
         """What is left and what is hidden, each with a sentinel a span and an end token."""
         if num_tokens < 2:
-            return num_tokens + 1, 1
+            return Size.of(num_tokens + 1, 1)
         noise, spans = self.counts(num_tokens)
-        return num_tokens - noise + spans + 1, noise + spans + 1
+        return Size.of(num_tokens - noise + spans + 1, noise + spans + 1)
 
     def counts(self, num_tokens: int) -> tuple[int, int]:
         """(noise tokens, spans) of a window of two or more tokens."""
         return self.noise_spans.counts(num_tokens)
 
+    def most_spans(self, num_tokens: int) -> int:
+        """Spans of a window of two or more tokens."""
+        return self.counts(num_tokens)[1]
+
     def _overflows(self, num_tokens: int) -> bool:
-        return not self.room.holds(*self.size(num_tokens))
+        return not self.room.holds(self.size(num_tokens))
 
 
 def corrupt(
@@ -105,11 +113,40 @@ def corrupt(
     return inputs[0], targets[0]
 
 
-def require_sentinels(objective: str, spans: int, window_length: int, special: SpecialTokens, fewer: str) -> None:
-    """Raises UserError when a window has more spans than the vocabulary has sentinels; `fewer`: what needs fewer."""
-    if spans > len(special.sentinels):
-        raise UserError(
-            f"--objective {objective} makes {spans} spans of a window of {window_length} tokens, and the vocabulary "
-            f"of --tokenizer-model has {len(special.sentinels)} sentinels; --add-special-tokens sentinels makes them "
-            f"100, {fewer} need fewer."
-        )
+def without_end(tokens: NDArray[np.int32], end_token: int) -> NDArray[np.int32]:
+    """The tokens but for an end token at their end, because complete examples get one of their own."""
+    return tokens[:-1] if len(tokens) and tokens[-1] == end_token else tokens
+
+
+def require_sentinels(
+    name: str,
+    objective: Objective,
+    most_spans: Callable[[int], int],
+    room: Room,
+    special: SpecialTokens,
+    otherwise: str = "",
+) -> None:
+    """Raises UserError when a window has more spans than the vocabulary has sentinels.
+
+    most_spans: of a window of so many tokens, never fewer of a longer one. otherwise: what would do as well as shorter
+    rows, the end of the sentence.
+    """
+    window, present = objective.window_length, len(special.sentinels)
+    spans = most_spans(window)
+    if spans <= present:
+        return
+    possible = max(present, NUM_SENTINELS)
+    ways = []
+    if present < NUM_SENTINELS:
+        ways.append(f"--add-special-tokens sentinels, which makes them {NUM_SENTINELS}")
+    if spans > possible or present:
+        enough = possible if spans > possible else present
+        lengths = range(2, window + 1)
+        too_long = lengths[bisect.bisect_left(lengths, True, key=lambda length: most_spans(length) > enough)]
+        size = objective.size(too_long)
+        longest = size.inputs - 1 if room.is_split else size.total - 1 - room.overlap
+        ways.append(f"--seq-length {longest} or less{otherwise}")
+    raise UserError(
+        f"--objective {name} makes {spans} spans of a window of {window} tokens, and the vocabulary of "
+        f"--tokenizer-model has {present} sentinels; use {(', and ' if spans > possible else ', or ').join(ways)}."
+    )

@@ -1,4 +1,4 @@
-"""BERT's masking of single tokens, for whole batches of rows."""
+"""BERT's masking of single tokens, for whole batches of rows: what objectives for encoders build on."""
 
 from __future__ import annotations
 

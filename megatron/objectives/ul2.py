@@ -14,9 +14,9 @@ from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
 from megatron.objectives.noise_spans import NoiseSpans
 from megatron.objectives.options import ObjectiveOptions
-from megatron.objectives.span_corruption import corrupt, require_sentinels
+from megatron.objectives.span_corruption import corrupt, require_sentinels, without_end
 from megatron.records.example import SequencePair
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
 
@@ -42,17 +42,23 @@ class UL2:
 
         inputs 7 10 11 12 13 14 15 99        targets 99 16 17
 
-    Both are complete: an end token follows each. The sequential span has 1, 2, ... up to almost half of the tokens, all
-    lengths equally likely. All windows have the length whose largest inputs and targets fit a row, so that each
-    denoiser sees the same number of tokens. Source: Tay et al. 2022, section 3.1 and table 1.
+    Both are complete: an end token follows each, and one that ends the window is left out. The sequential span has 1,
+    2, ... up to almost half of the tokens, all lengths equally likely: the paper draws it from a uniform distribution,
+    whose mean is the quarter of table 1, so that a prefix language model sees prefixes of many lengths. The lengths of
+    the other spans are those of T5's span corruption, where the paper draws them from a normal distribution.
+
+    All windows have the length whose largest inputs and targets fit a row, so that each denoiser sees the same number
+    of tokens. Source: Tay et al. 2022, section 3.1 and table 1.
     """
 
     produces: ClassVar[type] = SequencePair
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = False
+    is_complete: ClassVar[bool] = True
     marks_documents: ClassVar[bool] = False
 
     room: Room
+    end_token: int
     sentinels: NDArray[np.int32]
     mode_tokens: tuple[int, ...]
 
@@ -68,21 +74,22 @@ class UL2:
                 "lacks; add them with --add-special-tokens mode_tokens."
             )
         objective = cls(
-            room=room, sentinels=np.array(special.sentinels, np.int32), mode_tokens=tuple(special.mode_tokens)
+            room=room,
+            end_token=special.end,
+            sentinels=np.array(special.sentinels, np.int32),
+            mode_tokens=tuple(special.mode_tokens),
         )
-        longest = objective.window_length
-        if longest < 2:
+        if objective.window_length < 2:
             raise UserError(
                 "--objective ul2 needs rows that hold a mode token, a token, a span, two sentinels and two end tokens; "
                 "raise --seq-length or --decoder-seq-length."
             )
-        most = max(spans for _, spans in _all_counts(longest))
-        require_sentinels("ul2", most, longest, special, "shorter rows")
+        require_sentinels("ul2", objective, objective.most_spans, room, special)
         return objective
 
     def __call__(self, window: Window, draws: Draws) -> tuple[SequencePair, ...]:
         """One example. A window of one token has nothing to hide and is an input without a target."""
-        tokens = window.tokens
+        tokens = without_end(window.tokens, self.end_token)
         mode, spans = DENOISERS[draws.below(len(DENOISERS))]
         if len(tokens) < 2:
             inputs, targets = tokens, tokens[:0]
@@ -102,13 +109,16 @@ class UL2:
         """Windows follow one another."""
         return self.window_length
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
-        """The most that any denoiser leaves, and the most that any hides, with sentinels, mode and end tokens."""
-        inputs, targets = zip(*_sizes(num_tokens), strict=True)
-        return max(inputs), max(targets)
+    def size(self, num_tokens: int) -> Size:
+        """The most that any denoiser leaves, hides, and makes of both, with sentinels, mode and end tokens."""
+        return Size(*map(max, zip(*_sizes(num_tokens), strict=True)))
+
+    def most_spans(self, num_tokens: int) -> int:
+        """Spans that any denoiser makes of a window of two or more tokens."""
+        return max(spans for _, spans in _all_counts(num_tokens))
 
     def _overflows(self, num_tokens: int) -> bool:
-        return not all(self.room.holds(*size) for size in _sizes(num_tokens))
+        return not self.room.holds(self.size(num_tokens))
 
 
 def _longest_suffix(num_tokens: int) -> int:
@@ -125,10 +135,10 @@ def _all_counts(num_tokens: int) -> Iterator[tuple[int, int]]:
     yield _longest_suffix(num_tokens), 1
 
 
-def _sizes(num_tokens: int) -> Iterator[tuple[int, int]]:
-    """(inputs, targets) of each denoiser, with mode token, sentinels and end tokens."""
+def _sizes(num_tokens: int) -> Iterator[Size]:
+    """What each denoiser makes, with mode token, sentinels and end tokens."""
     if num_tokens < 2:
-        yield num_tokens + 2, 1
+        yield Size.of(num_tokens + 2, 1)
         return
     for noise, spans in _all_counts(num_tokens):
-        yield num_tokens - noise + spans + 2, noise + spans + 1
+        yield Size.of(num_tokens - noise + spans + 2, noise + spans + 1)

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+
+class Size(NamedTuple):
+    """Tokens of examples, end tokens counted. total: inputs and targets together, at most their sum.
+
+    Where a size is the most that some examples take, one may have the most inputs and another the most targets.
+    """
+
+    inputs: int
+    targets: int
+    total: int
+
+    @classmethod
+    def of(cls, inputs: int, targets: int) -> Self:
+        """The size of examples that are known to have so many of both."""
+        return cls(inputs, targets, inputs + targets)
 
 
 @dataclass(frozen=True)
@@ -18,6 +35,11 @@ class Room:
     total: int
     overlap: int = 0
 
-    def holds(self, inputs: int, targets: int) -> bool:
-        """Whether inputs and targets of these lengths fit."""
-        return inputs <= self.inputs and targets <= self.targets and inputs + targets <= self.total
+    @property
+    def is_split(self) -> bool:
+        """Whether inputs and targets have rows of their own."""
+        return self.inputs + self.targets == self.total
+
+    def holds(self, size: Size) -> bool:
+        """Whether examples of this size fit."""
+        return size.inputs <= self.inputs and size.targets <= self.targets and size.total <= self.total

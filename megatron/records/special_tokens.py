@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from megatron.basics.errors import UserError
 
+NUM_SENTINELS = 100  # of a vocabulary that is given them, as of T5's
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:

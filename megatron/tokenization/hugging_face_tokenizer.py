@@ -19,7 +19,7 @@ from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
     FIM_SPELLINGS,
     MASK_NAMES,
-    MODE_NAMES,
+    MODE_SPELLINGS,
     SEPARATOR_NAMES,
     find_all,
     find_first,
@@ -110,7 +110,7 @@ class HuggingFaceTokenizer(Tokenizer):
             classification=named("cls_token", CLASSIFICATION_NAMES),
             separator=separator,
             sentinels=find_sentinels(id_of),
-            mode_tokens=find_all(id_of, MODE_NAMES),
+            mode_tokens=find_all(id_of, *MODE_SPELLINGS),
             fim_tokens=find_all(id_of, *FIM_SPELLINGS),
         )
 

@@ -16,7 +16,7 @@ from megatron.tokenization.special_tokens import (
     CLASSIFICATION_NAMES,
     FIM_SPELLINGS,
     MASK_NAMES,
-    MODE_NAMES,
+    MODE_SPELLINGS,
     SEPARATOR_NAMES,
     find_all,
     find_first,
@@ -91,7 +91,7 @@ class SentencePieceTokenizer(Tokenizer):
             classification=find_first(self._id_of, CLASSIFICATION_NAMES),
             separator=find_first(self._id_of, SEPARATOR_NAMES),
             sentinels=find_sentinels(self._id_of),
-            mode_tokens=find_all(self._id_of, MODE_NAMES),
+            mode_tokens=find_all(self._id_of, *MODE_SPELLINGS),
             fim_tokens=find_all(self._id_of, *FIM_SPELLINGS),
         )
 

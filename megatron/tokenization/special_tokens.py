@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+from megatron.records.special_tokens import NUM_SENTINELS
+
 PAD = "<pad>"
 END = "</s>"
 UNKNOWN = "<unk>"
 MASK = "<mask>"
 CLASSIFICATION = "<cls>"
 SEPARATOR = "<sep>"
-NUM_SENTINELS = 100
 
 MASK_NAMES = (MASK, "[MASK]")
 CLASSIFICATION_NAMES = (CLASSIFICATION, "[CLS]")
 SEPARATOR_NAMES = (SEPARATOR, "[SEP]")
 MODE_NAMES = ("[R]", "[S]", "[X]")  # Tay et al. 2022, section 3.1.3
+MODE_SPELLINGS = (MODE_NAMES, ("[NLU]", "[S2S]", "[NLG]"))  # the second as Hugging Face's google/ul2 has them
 FIM_NAMES = ("<fim_prefix>", "<fim_middle>", "<fim_suffix>")  # as in StarCoder
 FIM_SPELLINGS = (
     FIM_NAMES,

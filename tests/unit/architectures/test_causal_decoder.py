@@ -59,6 +59,16 @@ def test_the_token_after_an_end_of_document_may_carry_no_loss():
     assert arrange(tokens, inputs=4, eod_mask_loss=True).loss_mask.tolist() == [0, 0, 0, 1, 0]
 
 
+def test_a_start_token_with_the_id_of_the_end_token_ends_no_document():
+    """Where a vocabulary has one token for start, padding and end; 5 is a label like any other."""
+    tokens, rules = np.array([5, END, 7, 8], np.int32), {"begins_with_start_token": True, "start_token": END}
+    examples = [SequencePair(tokens[:0], tokens), SequencePair(tokens[:0], tokens[2:])]
+    row = CausalDecoder().arrange(examples, RowRules(seq_length=7, end_token=END, eod_mask_loss=True, **rules))
+    assert row.tokens.tolist() == [END, 5, END, 7, END, 7, END]
+    assert row.labels.tolist() == [5, END, 7, 8, 7, 8, END]
+    assert row.loss_mask.tolist() == [1, 1, 0, 1, 1, 1, 0]
+
+
 def test_an_example_that_is_too_long_is_refused():
     example = SequencePair(np.zeros(0, np.int32), np.zeros(7, np.int32))
     with pytest.raises(ValueError, match="7 tokens do not fit a row of 5"):

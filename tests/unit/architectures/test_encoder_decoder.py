@@ -94,8 +94,8 @@ def test_stages_weigh_what_their_layers_cost():
     """Rows of 512 and 114: decoder layers are cheap, so the stage that holds them holds more."""
     model = ModelOptions(num_layers=6, hidden_size=64, num_attention_heads=4)
     options = LayoutOptions(pipeline_model_parallel_size=2)
-    encoder, decoder, _ = layer_costs(model, (512, 114), 128)
-    assert decoder < encoder
+    costs, _ = layer_costs(model, EncoderDecoder().layers(model, (512, 114)), (512, 114), 128)
+    assert costs == [costs[0]] * 6 + [costs[-1]] * 6 and costs[-1] < costs[0]
     first, second = EncoderDecoder().layers_of_chunks(model, options, (512, 114), 128)
     assert first < second and first + second == 12
     # A head over many words takes the place of layers.
@@ -123,7 +123,8 @@ def test_costs_are_those_of_the_products_that_torch_computes():
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             build_decoder(recipe, attend=attend)[1](batch)
         flops[layers] = counter.get_total_flops() / 2
-    encoder, decoder, head = layer_costs(ModelOptions(**model), lengths, 128)
+    options = ModelOptions(**model)
+    (encoder, *_, decoder), head = layer_costs(options, EncoderDecoder().layers(options, lengths), lengths, 128)
     scores = 2 * 32 * 10**2 / 2  # the reference computes the hidden half as well
     counted = flops[2, 1] - flops[1, 1], flops[1, 2] - flops[1, 1]
     assert counted == (pytest.approx(encoder, rel=0.02), pytest.approx(decoder + scores, rel=0.02))

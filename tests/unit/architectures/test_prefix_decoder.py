@@ -47,6 +47,20 @@ def test_prefix_lm_without_a_start_token():
     assert row.intervals.tolist() == [[0, 2], [0, 2], [0, 3], [0, 4], [0, 5]]
 
 
+@pytest.mark.parametrize(("begins", "positions"), [(False, [0, 1, 0, 1, 2]), (True, [0, 1, 2, 0, 1, 2])])
+def test_positions_may_restart_in_the_prefix_and_leave_its_mask(begins, positions):
+    """Documents 5 6 and 7 8 9 1, the second of which the prefix ends in."""
+    example = SequencePair(np.array([5, 6, 7], np.int32), np.array([8, 9, 1], np.int32), np.array([0, 2], np.int32))
+    length = 6 if begins else 5
+    plain, row = (
+        arrange([example], length, begins_with_start_token=begins, reset_position_ids=restart)
+        for restart in (False, True)
+    )
+    assert plain.position_ids.tolist() == list(range(length)) and row.position_ids.tolist() == positions
+    assert row.intervals.tolist() == plain.intervals.tolist()
+    assert row.intervals[:3].tolist() == [[0, 3 + begins]] * 3  # prefix and start token see each other
+
+
 @pytest.mark.parametrize("architecture", [CausalDecoder, PrefixDecoder])
 def test_span_corruption_of_the_study(architecture):
     example = pair([10, 11, 12, 13, 99, 15, 16, 98], [99, 14, 98, 17, 18, 19], is_complete=True)

@@ -134,6 +134,11 @@ def test_a_run_is_planned_by_its_record(
         plan.main([*SMALL, "--load", "/nowhere"])
 
 
+def test_rows_that_a_run_would_have_no_sentinels_for_are_refused() -> None:
+    with pytest.raises(UserError, match=r"makes 128 spans .* has 100 sentinels; use --seq-length \d+ or less"):
+        plan.main([*SMALL, "--architecture", "prefix_decoder", "--objective", "ul2", "--seq-length", "1024"])
+
+
 def test_slower_links_make_steps_longer(tmp_path: Path) -> None:
     layout = ("--tensor-model-parallel-size", "4", "--devices", "8")
     fast, slow = (

@@ -21,7 +21,7 @@ from megatron.objectives.options import ObjectiveOptions
 from megatron.records import visibility
 from megatron.records.batch import Batch
 from megatron.records.example import SequencePair
-from megatron.records.room import Room
+from megatron.records.room import Room, Size
 from megatron.records.row import Row
 from megatron.records.special_tokens import SpecialTokens
 from megatron.records.window import Window
@@ -54,6 +54,7 @@ class Noisy:
     produces: ClassVar[type] = SequencePair
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = False
+    is_complete: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = False
     window_length = stride = LENGTH
 
@@ -65,8 +66,8 @@ class Noisy:
         noise = (draws.words(LENGTH) % np.uint64(1000)).astype(np.int32)
         return (SequencePair(inputs=window.tokens, targets=noise),)
 
-    def size(self, num_tokens: int) -> tuple[int, int]:
-        return num_tokens, num_tokens
+    def size(self, num_tokens: int) -> Size:
+        return Size.of(num_tokens, num_tokens)
 
 
 def arrange(examples: Sequence[SequencePair]) -> Row:

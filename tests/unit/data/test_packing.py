@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -30,7 +31,9 @@ from megatron.objectives.options import ObjectiveOptions
 from megatron.objectives.registry import OBJECTIVES
 from megatron.records.special_tokens import SpecialTokens
 
-SPECIAL = SpecialTokens(end=60001, pad=60000, sentinels=tuple(range(62000, 61000, -1)))
+SPECIAL = SpecialTokens(
+    end=60001, pad=60000, sentinels=tuple(range(62000, 61000, -1)), mode_tokens=(60002, 60003, 60004)
+)
 CELLS = [
     ("causal_decoder", "full_lm", False),
     ("causal_decoder", "full_lm", True),
@@ -129,7 +132,8 @@ def test_rows_hold_all_their_examples(
 ) -> None:
     """Every token of the text reaches a row: as a label or, where nothing stands before it or it is given, as a token.
 
-    Arranging raises where examples overflow a row.
+    Arranging raises where examples overflow a row. A document of one token, which predicts nothing and which nothing
+    predicts, may be what a row takes more than it has positions.
     """
     prefix = tmp_path_factory.mktemp("rows") / "corpus"
     text = write_token_file(prefix, numbered_documents(lengths))
@@ -141,7 +145,8 @@ def test_rows_hold_all_their_examples(
         seen |= {*row.tokens.tolist(), *row.labels.tolist()}
         if row.encoder:
             seen |= set(row.encoder.tokens.tolist())
-    assert seen >= set(text)
+    alone = {end - 1 for end, length in zip(np.cumsum(lengths).tolist(), lengths, strict=True) if length == 1}
+    assert seen >= set(text) - alone
 
 
 @pytest.mark.parametrize("starts", [False, True])
@@ -267,6 +272,28 @@ def test_rows_of_the_library_corpus_are_99_percent_full(
     sample = range(0, source.plan.num_rows, 7)
     filled = [_filled_share(rows, number) for number in sample]
     assert np.mean(filled) >= 0.985  # what is seen in the rows themselves, in a part of them
+
+
+@pytest.mark.parametrize("architecture", ["prefix_decoder", "encoder_decoder"])
+def test_rows_of_ul2_are_no_fuller_than_is_said(
+    library_documents: Path, architecture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Documents of one window's length are one piece, though the denoiser, and so what it makes, is drawn later."""
+    with caplog.at_level("INFO"):
+        rows, source, _ = rows_of(library_documents, (architecture, "ul2", False), 626, 400)
+    assert source.sizes.longest == rows.objective.window_length
+    assert "rows are at most " in caplog.text
+    filled = [_filled_share(rows, number) for number in range(0, source.plan.num_rows, 3)]
+    assert 0.6 < np.mean(filled) < source.plan.fullness[-1] <= 1
+
+
+def test_a_plan_that_is_exact_says_so(library_documents: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        rows_of(library_documents, ("prefix_decoder", "prefix_lm", False), 256)
+        rows_of(library_documents, ("encoder_decoder", "span_corruption", False), 512, 114)
+    exact, bound = (record.getMessage() for record in caplog.records if "packed into" in record.getMessage())
+    assert re.search(r"rows are \d+\.\d % full", exact)
+    assert re.search(r"rows are at most \d\d\.\d % \(inputs \d\d\.\d %, targets \d\d\.\d %\) full", bound)
 
 
 def _filled_share(rows: Rows, sample: int) -> float:

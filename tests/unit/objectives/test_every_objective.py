@@ -12,8 +12,8 @@ from megatron.basics.errors import UserError
 from megatron.objectives.options import ObjectiveOptions
 from megatron.objectives.registry import OBJECTIVES
 from megatron.records.example import RunningText
-from megatron.records.room import Room
-from tests.oracles.objective_cases import build, decoder_room, random_window, two_rows
+from megatron.records.room import Room, Size
+from tests.oracles.objective_cases import SPECIAL, build, decoder_room, random_window, two_rows, window_of
 
 NAMES = list(OBJECTIVES)
 ROOMS = [decoder_room(64), decoder_room(64, overlap=0), decoder_room(626), two_rows(64, 64), two_rows(512, 114)]
@@ -38,9 +38,10 @@ def test_the_examples_of_a_window_fit_the_row_and_nearly_fill_it(name: str, room
         ends = sum(example.is_complete for example in examples)
         inputs = sum(len(example.inputs) for example in examples) + ends
         targets = sum(len(example.targets) for example in examples) + ends
-        assert room.holds(inputs, targets)
-        most_inputs, most_targets = objective.size(objective.window_length)
-        assert inputs <= most_inputs and targets <= most_targets
+        assert room.holds(Size.of(inputs, targets))
+        most = objective.size(objective.window_length)
+        assert inputs <= most.inputs and targets <= most.targets and inputs + targets <= most.total
+        assert all(example.is_complete == objective.is_complete for example in examples)
 
 
 @pytest.mark.parametrize(("name", "room"), CASES)
@@ -62,9 +63,25 @@ def test_a_document_of_any_length_makes_examples_of_its_size(name: str, length: 
     objective = build(name, decoder_room(64))
     examples = objective(random_window(length, seed % 1000), Draws(seed))
     ends = sum(example.is_complete for example in examples)
-    inputs, targets = objective.size(length)
-    assert sum(len(example.inputs) for example in examples) + ends <= inputs + (length == 1)
-    assert sum(len(example.targets) for example in examples) + ends <= targets + (length == 1)
+    size = objective.size(length)
+    inputs = sum(len(example.inputs) for example in examples) + ends
+    targets = sum(len(example.targets) for example in examples) + ends
+    assert inputs <= size.inputs and targets <= size.targets and inputs + targets <= size.total
+    assert all(more >= less for more, less in zip(objective.size(length + 1), size, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OBJECTIVES[name].is_complete])
+def test_complete_examples_have_the_end_of_a_document_once(name: str) -> None:
+    """Arranging puts an end token behind inputs and targets, so that of the document itself is left out."""
+    objective = build(name, decoder_room(64))
+    for seed in range(20):
+        text = random_window(30, seed)
+        ended = window_of([*text.tokens.tolist(), SPECIAL.end])
+        for plain, other in zip(objective(text, Draws(seed)), objective(ended, Draws(seed)), strict=True):
+            np.testing.assert_array_equal(plain.inputs, other.inputs)
+            np.testing.assert_array_equal(plain.targets, other.targets)
+    (alone,) = objective(window_of([SPECIAL.end]), Draws(0))
+    assert SPECIAL.end not in alone.inputs and not len(alone.targets)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,6 +32,11 @@ def test_a_window_is_cut_in_two() -> None:
     assert not example.is_complete  # the end of its document, where there is one, stands in the text already
 
 
+def test_an_example_says_where_its_documents_begin() -> None:
+    (example,) = build("prefix_lm", decoder_room(6, overlap=0))(window_of([5, 1, 7, 8, 1, 9], [2, 5]), Fixed(3))
+    assert example.document_starts.tolist() == [2, 5]
+
+
 def test_two_texts_fill_the_rows_of_an_encoder_decoder() -> None:
     window = window_of([10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25])
     first, second = build("prefix_lm", two_rows(6, 6))(window, Fixed(2))
@@ -68,7 +73,12 @@ def test_every_cut_is_equally_likely() -> None:
     assert all(abs(count - 2000) < 212 for count in cuts.values())
 
 
-@pytest.mark.parametrize("room", [decoder_room(1, overlap=0), two_rows(1, 1), two_rows(1, 2)])
-def test_a_window_shorter_than_two_tokens_is_refused(room) -> None:
+def test_a_window_shorter_than_two_tokens_is_refused() -> None:
     with pytest.raises(UserError, match="--objective prefix_lm needs a window of two tokens or more"):
+        build("prefix_lm", decoder_room(1, overlap=0))
+
+
+@pytest.mark.parametrize("room", [two_rows(1, 1), two_rows(8, 1), two_rows(1, 512)])
+def test_a_row_that_takes_one_of_two_folded_texts_is_refused(room) -> None:
+    with pytest.raises(UserError, match="give --seq-length and --decoder-seq-length 2 or more each"):
         build("prefix_lm", room)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -25,7 +27,7 @@ def test_lengths_are_those_of_t5(inputs_length, raw, targets, noise, spans):
     objective = build("span_corruption", two_rows(inputs_length, targets))
     assert objective.window_length == raw
     assert objective.counts(raw) == (noise, spans)
-    assert objective.size(raw) == (inputs_length, targets)
+    assert objective.size(raw) == (inputs_length, targets, inputs_length + targets)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_lengths_are_those_of_t5(inputs_length, raw, targets, noise, spans):
 )
 def test_one_row_holds_inputs_and_targets(row, raw, size):
     objective = build("span_corruption", decoder_room(row, overlap=0))
-    assert objective.window_length == raw and objective.size(raw) == size
+    assert objective.window_length == raw and objective.size(raw)[:2] == size
 
 
 def test_the_worked_example():
@@ -93,7 +95,36 @@ def test_a_row_too_short_for_a_span_is_refused():
 
 
 def test_a_vocabulary_with_too_few_sentinels_is_refused():
-    with pytest.raises(UserError, match=r"makes 114 spans of a window of 2274 tokens, .* has 100 sentinels"):
+    with pytest.raises(
+        UserError, match=r"makes 114 spans of a window of 2274 tokens, .* has 100 sentinels; use --seq-"
+    ):
         build("span_corruption", two_rows(2048, 456))
-    with pytest.raises(UserError, match="has 0 sentinels"):
+    with pytest.raises(UserError, match=r"has 0 sentinels; use --add-special-tokens sentinels, .* 100\.$"):
         build("span_corruption", two_rows(512, 114), SpecialTokens(end=1))
+
+
+@pytest.mark.parametrize("name", ["span_corruption", "ul2"])
+@pytest.mark.parametrize("room_of", [decoder_room, lambda length: two_rows(length, 800)], ids=["one row", "two rows"])
+@pytest.mark.parametrize(("sentinels", "ways"), [(100, "use"), (7, "makes them 100, and"), (50, "makes them 100, and")])
+def test_the_longest_row_that_sentinels_allow_is_named(name, room_of, sentinels, ways):
+    """It is accepted, and the next one is not."""
+    special = replace(SPECIAL, sentinels=SPECIAL.sentinels[:sentinels])
+    with pytest.raises(UserError, match=rf"has {sentinels} sentinels; .*{ways} --seq-length \d+ or less") as refused:
+        build(name, room_of(4096), special)
+    longest = int(re.search(r"--seq-length (\d+)", str(refused.value))[1])
+    build(name, room_of(longest))
+    with pytest.raises(UserError, match="has 100 sentinels; use"):
+        build(name, room_of(longest + 1))
+
+
+def test_fewer_sentinels_than_could_be_added_leave_a_choice():
+    special = replace(SPECIAL, sentinels=SPECIAL.sentinels[:7])
+    sentence = (
+        r"use --add-special-tokens sentinels, which makes them 100, or --seq-length (\d+) or less, or a larger --mean"
+    )
+    with pytest.raises(UserError, match=sentence) as refused:
+        build("span_corruption", two_rows(512, 114), special)
+    longest = int(re.search(sentence, str(refused.value))[1])
+    build("span_corruption", two_rows(longest, 114), special)
+    with pytest.raises(UserError, match=sentence):
+        build("span_corruption", two_rows(longest + 1, 114), special)

@@ -80,10 +80,10 @@ def test_a_vocabulary_without_mode_tokens_or_sentinels_is_refused():
     sentinels, modes = SPECIAL.sentinels, SPECIAL.mode_tokens
     with pytest.raises(UserError, match=r"ul2 needs the mode tokens .* add them with --add-special-tokens mode_tokens"):
         build("ul2", decoder_room(100), SpecialTokens(end=1, sentinels=sentinels))
-    with pytest.raises(UserError, match="has 0 sentinels; --add-special-tokens sentinels"):
+    with pytest.raises(UserError, match="has 0 sentinels; use --add-special-tokens sentinels"):
         build("ul2", decoder_room(100), SpecialTokens(end=1, mode_tokens=modes))
-    with pytest.raises(UserError, match=r"has 100 sentinels; .* shorter rows need fewer"):
-        build("ul2", decoder_room(2048))
+    with pytest.raises(UserError, match=r"makes 128 spans of .* has 100 sentinels; use --seq-length \d+ or less\.$"):
+        build("ul2", decoder_room(1024))
 
 
 def test_a_row_too_short_for_a_span_is_refused():

@@ -55,7 +55,7 @@ def t5_like() -> tuple[Library, dict[str, str]]:
     names = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(vocab_size=600, special_tokens=names, unk_token="<unk>")
     library.train_from_iterator(TEXTS, trainer)
-    library.add_special_tokens([f"<extra_id_{number}>" for number in range(9, -1, -1)])
+    library.add_special_tokens(["[NLG]", "[NLU]", "[S2S]", *(f"<extra_id_{number}>" for number in range(9, -1, -1))])
     return library, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -113,6 +113,7 @@ def test_special_tokens_of_each_family(folders: dict[str, Path]) -> None:
     assert (bert.eod_id, bert.pad_id, bert.mask_id, bert.special.classification) == (3, 0, 4, 2)
     last = t5.vocabulary_size - 1
     assert (t5.eod_id, t5.pad_id, t5.sentinel_ids) == (1, 0, tuple(range(last, last - 10, -1)))
+    assert t5.special.mode_tokens == (last - 11, last - 10, last - 12)  # R, S and X, as Hugging Face's UL2 has them
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -49,11 +49,12 @@ def test_user_defined_special_tokens_are_not_found_in_text(tmp_path: Path) -> No
         model_prefix=str(tmp_path / "m"),
         vocab_size=600,
         byte_fallback=True,
-        user_defined_symbols=["<mask>", "<extra_id_0>"],
+        user_defined_symbols=["<mask>", "<extra_id_0>", "[NLG]", "[NLU]", "[S2S]"],
         minloglevel=2,
     )
     library = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
     tokenizer = load_tokenizer("SentencePieceTokenizer", str(tmp_path / "m.model"))
+    assert tokenizer.special.mode_tokens == tuple(map(library.piece_to_id, ("[NLU]", "[S2S]", "[NLG]")))
     for text in ["<mask>", "a <mask><mask> b<extra_id_0>", "<extra_id_0"]:
         assert {tokenizer.mask_id, *tokenizer.sentinel_ids} & set(library.encode(text)) or not text.endswith(">")
         ids = tokenizer.encode(text)

@@ -4,7 +4,7 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.records.special_tokens import SpecialTokens
-from megatron.tokenization.special_tokens import FIM_SPELLINGS, MODE_NAMES, find_all, find_sentinels
+from megatron.tokenization.special_tokens import FIM_SPELLINGS, MODE_SPELLINGS, find_all, find_sentinels
 
 
 def test_sentinels_end_at_the_first_gap() -> None:
@@ -21,7 +21,12 @@ def test_fim_tokens_are_found_as_code_models_spell_them(spelling: str) -> None:
 
 def test_names_count_only_together() -> None:
     """`[X]` alone is a piece of text, as in a list of things done."""
-    assert find_all({"[X]": 7, "[S]": 8}.get, MODE_NAMES) == ()
+    assert find_all({"[X]": 7, "[S]": 8}.get, *MODE_SPELLINGS) == ()
+
+
+def test_mode_tokens_are_found_as_hugging_face_spells_them() -> None:
+    """In google/ul2 [NLU] stands for regular, [S2S] for sequential and [NLG] for extreme denoising."""
+    assert find_all({"[NLU]": 5, "[NLG]": 6, "[S2S]": 7}.get, *MODE_SPELLINGS) == (5, 7, 6)
 
 
 def test_id_outside_of_the_vocabulary_is_refused() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from megatron.architectures.shapes import LayerShape, ModelShape
 from megatron.layout.stages import Stage
 from megatron.modeling.options import ModelOptions
+from megatron.modeling.stacked_projections import stacked_widths
 
 TABLES = ("embedding.word_embeddings.weight", "embedding.position_embeddings.weight", "output_layer.weight")
 
@@ -17,18 +18,23 @@ TABLES = ("embedding.word_embeddings.weight", "embedding.position_embeddings.wei
 class Weight:
     """One tensor with its global name and whole shape.
 
-    is_cut: over the tensor-parallel ranks. blocks: projections that are stacked in it. padding: its last rows, which
-    stand for no word. is_copy: of a weight that another stage holds. has_copies: several stages hold it, so that its
-    gradient has a bucket of its own.
+    is_cut: over the tensor-parallel ranks. stacked: rows of each projection where several are stacked in it. padding:
+    its last rows, which stand for no word. is_copy: of a weight that another stage holds. has_copies: several stages
+    hold it, so that its gradient has a bucket of its own.
     """
 
     name: str
     shape: tuple[int, ...]
     is_cut: bool = False
-    blocks: int = 1
+    stacked: tuple[int, ...] = ()
     padding: int = 0
     is_copy: bool = False
     has_copies: bool = False
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Rows of each matrix that an optimizer sees in it: of stacked projections, else all without padding."""
+        return self.stacked or (self.shape[0] - self.padding,)
 
     @property
     def is_cut_along_rows(self) -> bool:
@@ -108,21 +114,24 @@ def _layer_weights(model: ModelOptions, layer: LayerShape) -> Iterator[Weight]:
     if model.position_embedding_type == "relative" and not layer.shares_bias_table:
         shape = (model.num_attention_heads, model.relative_attention_num_buckets)
         yield Weight(name=f"{attention}.core_attention.relative_bias.weight", shape=shape, is_cut=True)
-    yield from _linear(f"{attention}.linear_proj", hidden, query, is_biased, cuts_rows=False)
-    yield from _linear(f"{attention}.linear_qkv", query + key_value, hidden, has_query_bias, blocks=3)
+    yield from _linear(model, f"{attention}.linear_proj", hidden, query, is_biased, cuts_rows=False)
+    yield from _linear(model, f"{attention}.linear_qkv", query + key_value, hidden, has_query_bias)
     if model.qk_layernorm:
         yield from _norm(model, f"{attention}.q_layernorm", model.head_size)
         yield from _norm(model, f"{attention}.k_layernorm", model.head_size)
     if layer.context:
         cross = f"{place}.cross_attention"
         yield from _norm(model, f"{place}.pre_cross_attn_layernorm", hidden)
-        yield from _linear(f"{cross}.linear_proj", hidden, query, is_biased, cuts_rows=False)
-        yield from _linear(f"{cross}.linear_q", query, hidden, has_query_bias)
-        yield from _linear(f"{cross}.linear_kv", key_value, hidden, has_query_bias, blocks=2)
+        yield from _linear(model, f"{cross}.linear_proj", hidden, query, is_biased, cuts_rows=False)
+        yield from _linear(model, f"{cross}.linear_q", query, hidden, has_query_bias)
+        yield from _linear(model, f"{cross}.linear_kv", key_value, hidden, has_query_bias)
+        if model.qk_layernorm:
+            yield from _norm(model, f"{cross}.q_layernorm", model.head_size)
+            yield from _norm(model, f"{cross}.k_layernorm", model.head_size)
     yield from _norm(model, f"{place}.pre_mlp_layernorm", hidden)
     halves = 2 if model.is_gated else 1
-    yield from _linear(f"{place}.mlp.linear_fc1", model.ffn_size * halves, hidden, is_biased, blocks=halves)
-    yield from _linear(f"{place}.mlp.linear_fc2", hidden, model.ffn_size, is_biased, cuts_rows=False)
+    yield from _linear(model, f"{place}.mlp.linear_fc1", model.ffn_size * halves, hidden, is_biased)
+    yield from _linear(model, f"{place}.mlp.linear_fc2", hidden, model.ffn_size, is_biased, cuts_rows=False)
     if layer.has_final_norm:
         yield from _norm(model, f"{layer.stack}.final_layernorm", hidden)
 
@@ -134,9 +143,11 @@ def _norm(model: ModelOptions, name: str, width: int) -> Iterator[Weight]:
 
 
 def _linear(
-    name: str, rows: int, columns: int, is_biased: bool, *, cuts_rows: bool = True, blocks: int = 1
+    model: ModelOptions, name: str, rows: int, columns: int, is_biased: bool, *, cuts_rows: bool = True
 ) -> Iterator[Weight]:
     """A projection [rows, columns]; its bias is whole where the columns are cut."""
-    yield Weight(name=f"{name}.weight", shape=(rows, columns), is_cut=True, blocks=blocks)
+    turn = stacked_widths(model, f"{name}.weight") or ()
+    stacked = tuple(width * rows // sum(turn) for width in turn)
+    yield Weight(name=f"{name}.weight", shape=(rows, columns), is_cut=True, stacked=stacked)
     if is_biased:
-        yield Weight(name=f"{name}.bias", shape=(rows,), is_cut=cuts_rows, blocks=blocks)
+        yield Weight(name=f"{name}.bias", shape=(rows,), is_cut=cuts_rows, stacked=stacked)

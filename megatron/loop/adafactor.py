@@ -34,7 +34,8 @@ class Placed:
 
     @property
     def is_factored(self) -> bool:
-        """Whether two vectors stand for the second moment; a matter of the whole matrix, whatever the layout."""
+        """Whether vectors of rows and columns stand for the second moment; a matter of the whole matrix, whatever the
+        layout, and of all its blocks: checkpoints hold one kind of state for a parameter."""
         sides = (*self.blocks.sizes, self.columns)
         return self.can_factor and self.weight.dim() == 2 and min(sides) >= SMALLEST_FACTORED_DIM
 
@@ -48,8 +49,9 @@ class Adafactor(torch.optim.Optimizer):
         U = G / sqrt(R C / mean(R))                                  W -= lr max(eps2, RMS(W)) U / max(1, RMS(U) / d)
 
     Vectors, and matrices with a side below 128, keep V for their elements in place of R and C. Each projection in a
-    stacked matrix is a matrix by itself. Means are over the whole matrix, so that the step does not depend on the
-    layout. Source: Shazeer and Stern 2018, algorithms 4 and 5; constants of T5X. Gradients are used up by a step.
+    stacked matrix is a matrix by itself, but V is kept for all of them if one has a side below 128. Means are over the
+    whole matrix, so that the step does not depend on the layout. Source: Shazeer and Stern 2018, algorithms 4 and 5;
+    constants of T5X. Gradients are used up by a step.
     """
 
     # Without the wrappers that hide these from torch.compile: see FusedAdam.

@@ -67,15 +67,15 @@ def factored_moment(weight: Weight, tensor_size: int) -> int:
     if not is_factored(weight):
         return weight.local_size(tensor_size)
     rows, columns = weight.shape
-    along_rows = weight.is_cut_along_rows
-    return rows // (tensor_size if along_rows else 1) + weight.blocks * columns // (1 if along_rows else tensor_size)
+    row_shards, column_shards = (tensor_size, 1) if weight.is_cut_along_rows else (1, tensor_size)
+    return rows // row_shards + len(weight.blocks) * columns // column_shards
 
 
 def is_factored(weight: Weight) -> bool:
-    """Whether two vectors stand for its second moment, as far as shapes tell; blocks are taken to be equal."""
+    """Whether vectors of rows and columns stand for its second moment."""
     if len(weight.shape) < 2 or weight.name.endswith("relative_bias.weight"):
         return False
-    return min((weight.shape[0] - weight.padding) // weight.blocks, weight.shape[1]) >= SMALLEST_FACTORED_SIDE
+    return min(*weight.blocks, weight.shape[1]) >= SMALLEST_FACTORED_SIDE
 
 
 def _activations_of_rank(size: TrainingSize, rank: int) -> int:
@@ -158,6 +158,8 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
     keys = layer.length
     if layer.context:  # queries and the input of the projection back; keys and values of the other stack
         numbers += 2 * layer.length * heads + 2 * layer.context * model.query_groups * model.head_size
+        if model.qk_layernorm:
+            numbers += layer.length * heads + layer.context * model.query_groups * model.head_size
         keys += layer.context
     scores = 0
     if size.keeps_scores:

@@ -152,10 +152,11 @@ def _adafactor_sums(weight: Weight) -> int:
     and of a factored moment those along the cut."""
     if not weight.is_cut:
         return 0
+    blocks = len(weight.blocks)
     if not is_factored(weight):
-        return 2 * weight.blocks
+        return 2 * blocks
     rows, columns = weight.shape
-    return 2 * weight.blocks + (weight.blocks * (columns + 1) if weight.is_cut_along_rows else rows)
+    return 2 * blocks + (blocks * (columns + 1) if weight.is_cut_along_rows else rows)
 
 
 def _copied_gradients(size: TrainingSize, rank: int) -> Iterator[tuple[str, str, int]]:

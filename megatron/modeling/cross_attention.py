@@ -6,17 +6,19 @@ from typing import Any
 
 from megatron.core.transformer.attention import Attention, CrossAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron.attention.core_attention import AttentionInputs
+from megatron.modeling.norms import Norm
 
 
 class CrossAttention(Attention):
     """megatron-core's attention with separate projections; unlike its own cross attention it takes grouped keys.
 
     linear_q: [heads x d, h]. linear_kv: [groups x 2 x d, h], the key rows of a group before its value rows. Both are
-    cut over heads and groups by tensor parallelism.
+    cut over heads and groups by tensor parallelism. q_layernorm, k_layernorm: as in self attention, one for all heads.
     """
 
     def __init__(
@@ -42,6 +44,9 @@ class CrossAttention(Attention):
                 is_expert=False,
             )
             setattr(self, name, linear)
+        for name in ("q_layernorm", "k_layernorm"):
+            norm = Norm(config, self.hidden_size_per_attention_head, config.layernorm_epsilon)
+            setattr(self, name, norm if config.qk_layernorm else IdentityOp())
 
     def forward(
         self,
@@ -68,4 +73,4 @@ class CrossAttention(Attention):
         query = query.view(*query.shape[:2], self.num_attention_heads_per_partition, width)
         groups = self.num_query_groups_per_partition
         key, value = keys_and_values.view(*keys_and_values.shape[:2], groups, 2, width).unbind(-2)
-        return query, key, value
+        return self.q_layernorm(query), self.k_layernorm(key), value

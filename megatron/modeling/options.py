@@ -53,7 +53,7 @@ class ModelOptions(Options):
     relative_attention_max_distance: int = option(128, "Distance in tokens at which buckets end.", minimum=2)
     normalization: str = option("LayerNorm", "Normalisation layer.", choices=("LayerNorm", "RMSNorm"))
     norm_epsilon: float = option(1e-5, "Added to the variance in norms.", above=0.0)
-    qk_layernorm: bool = option(False, "Normalise queries and keys per head.")
+    qk_layernorm: bool = option(False, "Normalise queries and keys per head, in self and cross attention.")
     softmax_scale: float | None = option(
         None, "Factor of attention scores. Default: 1 / sqrt(head width); T5 has 1.", above=0.0
     )

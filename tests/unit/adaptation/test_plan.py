@@ -48,6 +48,16 @@ def test_every_weight_has_a_source_of_its_shape(before: str, after: str, form: s
             assert taken.shape == shape, name
 
 
+def test_projections_that_learned_behind_norms_keep_them_in_cross_attention() -> None:
+    model = ModelOptions(**SHAPE, **FORMS["alibi"])
+    plan = make_plan("causal_decoder", AdaptationOptions(to="encoder_decoder"), model, model)
+    norms = [name for name in shapes_of("encoder_decoder", "alibi") if "cross_attention" in name and "norm" in name]
+    assert len(norms) == 2 * 2 * 2  # of queries and keys in two layers, weight and bias
+    for name in norms:
+        source = plan.source_of(name)
+        assert source is not None and source.name == name.replace("cross_attention", "self_attention")
+
+
 def test_drawn_cross_attention_has_no_source_and_all_else_has() -> None:
     model = ModelOptions(**SHAPE)
     plan = make_plan("causal_decoder", AdaptationOptions(to="encoder_decoder", cross_attention="drawn"), model, model)

@@ -9,6 +9,7 @@ from megatron.architectures.weights import count_parameters
 from megatron.layout.options import LayoutOptions
 from megatron.loop.memory_estimate import estimate_memory, layer_activations, memory_of_rank
 from megatron.loop.options import BatchOptions, OptimizerOptions
+from megatron.loop.setup import make_trainable
 from megatron.loop.training_size import TrainingSize
 from megatron.modeling import feed_forward
 from megatron.modeling.options import ModelOptions
@@ -98,6 +99,29 @@ def test_bytes_for_each_parameter():
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (2 * weights, 4 * weights, 12 * weights // 2)
     single = estimate_memory(size_of(world_size=16, optimizer={"bf16": False}))
     assert (single.weights, single.optimizer) == (4 * weights, 8 * weights // 2)
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids="groups-{}".format)
+@pytest.mark.parametrize("activation", ["gelu", "geglu"])
+@pytest.mark.parametrize("architecture", ["causal_decoder", "encoder_decoder"])
+def test_adafactor_keeps_what_is_planned(groups, activation, architecture):
+    """One group has 64 key rows beside 256 query rows: too few for two vectors, and they lie in one matrix."""
+    model = {"num_layers": 1, "hidden_size": 128, "num_attention_heads": 4, "num_query_groups": groups}
+    model |= {"kv_channels": 64, "activation": activation, "ffn_hidden_size": 192}
+    optimizer = OptimizerOptions(optimizer="adafactor")
+    recipe = recipe_of(model, max_positions=16, vocabulary_size=200, architecture=architecture, lengths=(16, 16))
+    config, chunk = build_decoder(recipe)
+    inner = make_trainable(config, [chunk], LayoutOptions(), optimizer).inner_optimizer
+    kept = sum(state.nbytes for own in inner.optimizer.state.values() for state in own.values())
+    size = TrainingSize(
+        shape=shape_of(model, architecture, vocabulary_size=200, lengths=(16, 16)),
+        layout=LayoutOptions(device="cpu"),
+        batch=BatchOptions(micro_batch_size=1),
+        optimizer=optimizer,
+        world_size=1,
+        has_plainly_causal_masks=True,
+    )
+    assert estimate_memory(size).optimizer == kept
 
 
 def test_interleaving_costs_what_the_paper_says():

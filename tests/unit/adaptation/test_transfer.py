@@ -20,6 +20,7 @@ from megatron.checkpoint.state import scalar_optimizer_state
 from megatron.layout.initial_weights import global_names
 from megatron.layout.options import LayoutOptions
 from megatron.loop.options import OptimizerOptions
+from megatron.loop.replicated_optimizer import ReplicatedOptimizer
 from megatron.loop.saving import Saver
 from megatron.loop.setup import TrainableModel, make_trainable
 from megatron.modeling.options import ModelOptions
@@ -31,7 +32,9 @@ SHAPE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_quer
 LENGTH = 12
 
 
-def trainable(architecture: str, *, seed: int, vocabulary_size: int = 100, **model: object) -> TrainableModel:
+def trainable(
+    architecture: str, *, seed: int, vocabulary_size: int = 100, optimizer: str = "adam", **model: object
+) -> TrainableModel:
     recipe = recipe_of(
         {**SHAPE, **model},
         max_positions=LENGTH,
@@ -41,7 +44,7 @@ def trainable(architecture: str, *, seed: int, vocabulary_size: int = 100, **mod
         lengths=(LENGTH, LENGTH),
     )
     config, chunk = build_decoder(recipe, backend="fused_softmax")
-    return make_trainable(config, [chunk], LayoutOptions(), OptimizerOptions())
+    return make_trainable(config, [chunk], LayoutOptions(), OptimizerOptions(optimizer=optimizer))
 
 
 def weights_of(model: TrainableModel) -> dict[str, torch.Tensor]:
@@ -56,13 +59,22 @@ def moments_of(model: TrainableModel) -> dict[str, tuple[torch.Tensor, torch.Ten
     return found
 
 
+def states_of(model: TrainableModel, weight: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    inner = model.inner_optimizer
+    if isinstance(inner, ReplicatedOptimizer):
+        return inner.states_of(weight)
+    return inner._get_main_param_and_optimizer_states(weight)
+
+
 def saved(model: TrainableModel, folder: Path) -> Path:
     """A checkpoint of `model` with moments that are all different."""
     for name, weight in global_names(model.chunks[0].module):
-        states = model.inner_optimizer._get_main_param_and_optimizer_states(weight)
         generator = torch.Generator().manual_seed(len(name))
-        states["exp_avg"].normal_(generator=generator)
-        states["exp_avg_sq"].uniform_(generator=generator)
+        for state, values in states_of(model, weight).items():
+            if state == "exp_avg":
+                values.normal_(generator=generator)
+            elif state.startswith("exp_avg_sq"):
+                values.uniform_(generator=generator)
     for group in model.inner_optimizer.optimizer.param_groups:
         group["step"] = 7
     contents = Contents(
@@ -87,7 +99,7 @@ def adapt(
     vocabularies: tuple[int, int] = (100, 100),
     **model: object,
 ) -> None:
-    shape = ModelOptions(**SHAPE, **model)
+    shape = ModelOptions(**{**SHAPE, **model})
     transfer = Transfer(
         folder=folder,
         plan=make_plan(source, options, shape, shape),
@@ -190,6 +202,26 @@ def test_added_tokens_begin_near_the_mean_and_none_like_another(tmp_path: Path) 
     assert not after[140:].any()
     moment = moments_of(target)[WORD_TABLE][0].view_as(after)
     assert moment[:100].any() and not moment[100:].any()
+
+
+@pytest.mark.parametrize(("hidden_size", "state"), [(128, "exp_avg_sq_row"), (32, "exp_avg_sq")])
+def test_added_tokens_begin_with_the_mean_of_adafactors_second_moments(
+    hidden_size: int, state: str, tmp_path: Path
+) -> None:
+    """The step count stays: rows of zeros would take a first step that is step^0.4 times too large."""
+    kind = {"optimizer": "adafactor", "hidden_size": hidden_size}
+    source = trainable("causal_decoder", seed=1, vocabulary_size=130, **kind)
+    folder = saved(source, tmp_path / "run")
+    target = trainable("prefix_decoder", seed=2, vocabulary_size=300, **kind)
+    options = AdaptationOptions(to="prefix_decoder")
+    adapt(folder, target, "causal_decoder", options, vocabularies=(130, 300), hidden_size=hidden_size)
+    before, after = (
+        states_of(model, dict(global_names(model.chunks[0].module))[WORD_TABLE])[state] for model in (source, target)
+    )
+    assert len(before) == 256 and len(after) == 384
+    assert torch.equal(after[:130], before[:130])
+    torch.testing.assert_close(after[130:300], before[:130].mean(dim=0).expand(after[130:300].shape))
+    assert not after[300:].any()
 
 
 def test_a_damaged_tensor_is_one_sentence(tmp_path: Path) -> None:

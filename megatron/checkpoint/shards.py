@@ -28,12 +28,15 @@ class StagedShard:
     pieces: list[tuple[str, TensorEntry, Tensor]]
 
 
+def owned(tensors: Iterable[ShardedTensor]) -> list[ShardedTensor]:
+    """Those that this rank writes: of the replicas of a tensor one is the main one."""
+    return [tensor for tensor in tensors if is_main_replica(tensor.replica_id) and tensor.data is not None]
+
+
 def stage(tensors: Iterable[ShardedTensor], file: str) -> StagedShard:
     """Copy the tensors that this rank is the owner of (the main replica) to host memory."""
     staged = []
-    for tensor in tensors:
-        if not is_main_replica(tensor.replica_id) or tensor.data is None:
-            continue
+    for tensor in owned(tensors):
         assert tensor.prepend_axis_num == 0, "layers are stored under their own names"
         name = f"{tensor.key}@{','.join(map(str, tensor.global_offset))}"
         piece = Piece(file, name, tuple(tensor.global_offset), tuple(tensor.local_shape), crc32=0)

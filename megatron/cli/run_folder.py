@@ -14,7 +14,9 @@ import torch.distributed as dist
 
 from megatron.basics.atomic_files import raise_for_disk
 from megatron.basics.errors import UserError
+from megatron.checkpoint.shards import owned
 from megatron.layout.grid import Grid
+from megatron.loop.saving import tensors_of_checkpoint
 from megatron.loop.setup import TrainableModel
 
 # NFS clients may believe for a minute (acdirmax) that a folder which they once looked for does not exist.
@@ -43,13 +45,12 @@ def require_shared(run_folder: Path, grid: Grid) -> None:
 
 
 def require_space(run_folder: Path, model: TrainableModel, grid: Grid) -> None:
-    """Refuse to begin a run whose first checkpoint cannot fit: weights, and three float32 for each of them.
+    """Refuse to begin a run whose first checkpoint cannot fit: weights and what the optimizer keeps.
 
     A collective; the folder exists on all ranks.
     """
-    own = sum(p.numel() * (p.element_size() + 12) for chunk in model.chunks for p in chunk.parameters())
     sizes = [0] * grid.world_size
-    dist.all_gather_object(sizes, own if grid.data_rank == 0 else 0)
+    dist.all_gather_object(sizes, sum(tensor.data.nbytes for tensor in owned(tensors_of_checkpoint(model))))
     needed = sum(sizes)
     free = shutil.disk_usage(run_folder).free
     if free < needed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from megatron.core.dist_checkpointing.mapping import ShardedTensor
+
 from megatron.basics.errors import UserError
 from megatron.checkpoint import folders
 from megatron.checkpoint.contents import Contents
@@ -14,6 +16,14 @@ from megatron.checkpoint.save import PendingSave
 from megatron.checkpoint.state import model_state, tensors_to_save
 from megatron.layout.grid import Grid
 from megatron.loop.setup import TrainableModel
+
+
+def tensors_of_checkpoint(model: TrainableModel) -> list[ShardedTensor]:
+    """Weights and optimizer state on this rank; the data are views."""
+    state = model_state([chunk.module for chunk in model.chunks])
+    # The optimizer's part looks parameters up in the model's, so it is made before that is taken apart.
+    moments = optimizer_tensors(model.inner_optimizer, state)
+    return tensors_to_save(state) + moments
 
 
 class Saver:
@@ -51,10 +61,7 @@ class Saver:
         self.finish()
         iteration = contents.progress.iteration
         with self.model.parameters_gathered():
-            model = model_state([chunk.module for chunk in self.model.chunks])
-            # The optimizer's part looks parameters up in the model's, so it is made before that is taken apart.
-            moments = optimizer_tensors(self.model.inner_optimizer, model)
-            tensors = tensors_to_save(model) + moments
+            tensors = tensors_of_checkpoint(self.model)
             self._pending = PendingSave.start(tensors, self.run_folder, contents, self.grid)
             self._pending_iteration = iteration
         if wait or not self.options.async_save:

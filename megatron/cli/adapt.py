@@ -14,21 +14,20 @@ from megatron.adaptation.options import DECODERS, ENCODER_DECODERS, AdaptationOp
 from megatron.adaptation.shapes import adapted_model, pair_faults, shape_faults
 from megatron.adaptation.vocabulary import tokens_to_add
 from megatron.architectures.legal_pairs import legal_objectives
-from megatron.architectures.registry import ARCHITECTURES
 from megatron.basics.errors import UserError, exit_on_user_error, nearest
 from megatron.basics.option import Options, option
 from megatron.checkpoint import folders
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.cli import run_config
-from megatron.cli.cross_checks import SETTING_RULES
+from megatron.cli.cross_checks import SETTING_RULES, schedule_fits_run
 from megatron.cli.file_checks import FILE_RULES
 from megatron.cli.flags import broken_rules, parse
+from megatron.cli.inherited import SCHEDULE, inherited
 from megatron.cli.origin import Origin, newest_checkpoint
 from megatron.cli.pretrain import train
 from megatron.cli.run_config import RunConfig, world_size_from_environment
 from megatron.loop.options import OptimizerOptions
 from megatron.modeling.options import ModelOptions
-from megatron.objectives.registry import OBJECTIVES
 
 DESCRIPTION = (
     "Go on with the checkpoint of --load as another architecture, with another objective or other data, on any layout; "
@@ -36,20 +35,9 @@ DESCRIPTION = (
     "what the run was given, and width and depth stay."
 )
 
-PATHS = ("data_path", "train_data_path", "valid_data_path", "split")
-DOCUMENT_RULES = ("reset_attention_mask", "reset_position_ids", "eod_mask_loss")
-SCHEDULE = ("min_lr", "lr_decay_iters", "lr_warmup_iters", "lr_hold_iters", "lr_wsd_decay_iters", "lr_wsd_decay_style")
-PRECISION = ("bf16", "fp16", "initial_loss_scale", "min_loss_scale", "loss_scale_window", "hysteresis")
-# A setting that is given anew, and those of --load that belonged to the old one and go with it.
-GO_TOGETHER: dict[str, tuple[str, ...]] = {
-    "data_path": PATHS,
-    "train_data_path": PATHS,
-    "pack_documents": DOCUMENT_RULES,
-    "lr_decay_style": SCHEDULE,
-    "bf16": PRECISION,
-    "fp16": PRECISION,
-    "optimizer": tuple(field.name for field in dataclasses.fields(OptimizerOptions)),
-}
+RATE = ("lr", "lr_decay_style", *SCHEDULE)
+# Decays whose whole course depends on where they end; the others only stop there.
+SHAPED_BY_THEIR_END = ("linear", "cosine", "WSD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +58,7 @@ SECTIONS: dict[str, type[Options]] = {"adaptation": AdaptationOptions, "objectiv
 class Start:
     """A checkpoint and the settings it was trained with. is_own: of the adapted run itself, which goes on."""
 
+    iteration: int
     folder: Path
     config: RunConfig
     is_own: bool
@@ -107,7 +96,9 @@ def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
     }
     faults = [*broken_rules((_objective_is_legal, _becomes_target), known)]
     if not faults:
-        faults += broken_rules((*SETTING_RULES, *FILE_RULES), known)
+        takes_no_step = options.schedule == "continue" and parsed["batch"].train_iters <= starts[0].iteration
+        unneeded = (schedule_fits_run,) if takes_no_step else ()
+        faults += broken_rules([rule for rule in (*SETTING_RULES, *FILE_RULES) if rule not in unneeded], known)
     if faults:
         raise UserError(*faults)
     training = {name: parsed[name] for name in run_config.SECTIONS}
@@ -120,35 +111,44 @@ def _start_of(given: Mapping[str, Any]) -> Iterator[Start]:
     Nothing where the command line does not name what it takes; other rules say so.
     """
     load, save = given.get("load"), given.get("save")
-    if not load or given.get("to") not in (*DECODERS, *ENCODER_DECODERS):
+    if given.get("to") not in (*DECODERS, *ENCODER_DECODERS):
         return
-    if save and Path(save).resolve() == Path(load).resolve():
+    if save and load and Path(save).resolve() == Path(load).resolve():
         raise UserError(f"--save {save} is --load; give the adapted run a folder of its own.")
-    is_own = bool(save and folders.checkpoints_of(Path(save)))
-    run_folder, iteration = (Path(str(save)), None) if is_own else (Path(load), given.get("load_iteration"))
-    origin = Origin(run_folder, iteration, weights_only=False)
+    is_own = _has_begun(save)
+    if is_own:
+        origin = Origin(Path(str(save)), None, weights_only=False)
+    elif load:
+        origin = Origin(Path(load), given.get("load_iteration"), weights_only=False)
+    else:
+        return
     if not folders.checkpoints_of(origin.run_folder):
         raise UserError(f"--load {load} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
-    _, folder, contents = newest_checkpoint(origin)
-    yield Start(folder, RunConfig.from_dict(contents.run, str(folder), warn=lambda sentence: None), is_own)
+    iteration, folder, contents = newest_checkpoint(origin)
+    config = RunConfig.from_dict(contents.run, str(folder), warn=lambda sentence: None)
+    yield Start(iteration, folder, config, is_own)
+
+
+def _has_begun(save: str | None) -> bool:
+    """Whether the run of a --save folder goes on from its own checkpoints, and needs its source no more."""
+    return bool(save and folders.checkpoints_of(Path(save)))
 
 
 def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
     """By field, what the command line need not say again: all that still counts under the target."""
     before, to = start.config, given["to"]
     objective = given.get("objective") or before.objective
-    dropped = {name for names in ARCHITECTURES[to].ignores.values() for name in names}
-    dropped |= {name for key in given for name in GO_TOGETHER.get(key, ())}
-    settings = {"objective": objective, **vars(before.data)}
-    if objective in OBJECTIVES:
-        chosen = OBJECTIVES[objective]
-        settings |= {name: getattr(before.objective_options, name) for name in chosen.settings}
-        if not chosen.keeps_text:
-            dropped |= {*DOCUMENT_RULES}
-    if given.get("schedule", "continue") == "continue":
-        settings |= vars(before.optimizer)
-    kept = {name: value for name, value in settings.items() if name not in dropped}
-    return kept | _kept_model(start, given.get("from_stack"), to)
+    optimizer = before.optimizer
+    if optimizer.lr_decay_style in SHAPED_BY_THEIR_END and not start.is_own:
+        end = optimizer.lr_decay_iters or before.batch.train_iters
+        optimizer = dataclasses.replace(optimizer, lr_decay_iters=end)
+    model = ModelOptions(**_kept_model(start, given.get("from_stack"), to))
+    before = dataclasses.replace(before, model=model, optimizer=optimizer)
+    sections = ("model", "objective_options", "data", "optimizer")
+    settings = {"objective": objective}
+    settings |= inherited(before, sections, given, architecture=to, objective=objective)
+    left_out = RATE if given.get("schedule") == "rewarm" else ()
+    return {name: value for name, value in settings.items() if name not in left_out}
 
 
 def _kept_model(start: Start, stack: str | None, to: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _kept_model(start: Start, stack: str | None, to: str) -> dict[str, Any]:
 
 def _load_is_named(checkpoint: CheckpointOptions) -> Iterator[str]:
     """There is something to adapt, and --finetune is said in other words."""
-    if not checkpoint.load:
+    if not checkpoint.load and not _has_begun(checkpoint.save):
         yield "--load is missing; name the run folder whose checkpoint is to go on."
     if checkpoint.finetune:
         yield "--finetune has no effect here; say --optimizer-state fresh --schedule rewarm."

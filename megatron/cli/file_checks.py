@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from megatron.checkpoint.folders import checkpoints_of
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.data.options import DataOptions, blend_of
 from megatron.loop.options import LoggingOptions
@@ -49,8 +50,9 @@ def tokenizer_exists(data: DataOptions) -> Iterator[str]:
 
 
 def run_folders_usable(checkpoint: CheckpointOptions) -> Iterator[str]:
-    """The folder to start from is there, and the one to write can be written."""
-    if checkpoint.load and not os.path.isdir(checkpoint.load):
+    """The folder to start from is there, unless the run has begun, and the one to write can be written."""
+    has_begun = checkpoint.save and checkpoints_of(Path(checkpoint.save))
+    if checkpoint.load and not has_begun and not os.path.isdir(checkpoint.load):
         yield f"--load {checkpoint.load} is not a folder; check the path."
     if checkpoint.save:
         yield from _unwritable("--save", checkpoint.save)

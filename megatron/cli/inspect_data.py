@@ -19,6 +19,7 @@ from megatron.cli import run_config
 from megatron.cli.cross_checks import architecture_reads_settings, objective_reads_settings, positions_can_restart
 from megatron.cli.file_checks import token_files_exist, tokenizer_exists
 from megatron.cli.flags import broken_rules, parse
+from megatron.cli.inherited import inherited
 from megatron.cli.run_config import RunConfig
 from megatron.cli.terminal_style import Style
 
@@ -50,7 +51,9 @@ class InspectOptions(Options):
     samples: list[int] = option([2], "How many samples from the first on, or FIRST LAST.", metavar="N")
     of: str = option("train", "Text that the samples are taken of.", choices=("train", "valid", "test"))
     rows: int = option(2, "Rows to draw; of the other samples only the shares are counted.", minimum=0)
-    positions: int = option(96, "Positions of a row to list; of longer rows both ends of each segment.", minimum=8)
+    positions: int = option(
+        96, "Positions of a row to list at most; of longer rows both ends of as many segments as fit.", minimum=8
+    )
 
     def rules(self) -> Iterator[str]:
         """An objective for this architecture, and a range of samples."""
@@ -141,13 +144,16 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     if not given.get("load"):
         return {}
     config, tokenizer = recorded_run(given["load"])
+    architecture = given.get("architecture", config.architecture)
+    objective = given.get("objective", config.objective)
+    kept = inherited(
+        config, ("model", "objective_options", "data"), given, architecture=architecture, objective=objective
+    )
     return {
-        "architecture": config.architecture,
-        "objective": config.objective,
+        **kept,
+        "architecture": architecture,
+        "objective": objective,
         "seed": config.batch.seed,
-        **vars(config.model),
-        **vars(config.objective_options),
-        **vars(config.data),
         "tokenizer_model": tokenizer["model"],
     }
 

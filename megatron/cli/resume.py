@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,19 @@ def _adapt(
         # Tokens are counted anew: the lineage has those of the source.
         there = contents.progress
         progress = Progress(iteration=there.iteration, consumed_samples=there.consumed_samples)
+        for line in ends_of_decay(config, there.iteration):
+            say(line)
     return StartingPoint(progress, contents.lineage, is_adapted=True)
+
+
+def ends_of_decay(config: RunConfig, iteration: int) -> Iterator[str]:
+    """A line for an adapted run that takes its steps behind `iteration` past the end of the decay."""
+    end, steps = config.optimizer.lr_decay_iters, config.batch.train_iters
+    if end is not None and max(end, iteration) < steps:
+        yield (
+            f"warning: the decay ends at step {end} of {steps}; from there on the learning rate is --min-lr "
+            f"{config.optimizer.min_lr:g}: for another one give --lr-decay-iters {steps} or --schedule rewarm."
+        )
 
 
 def _require_one_origin(origin: Origin | None, grid: Grid) -> None:

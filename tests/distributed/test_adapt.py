@@ -1,6 +1,7 @@
 """adapt.py as people start it: other layouts, kills, lineage, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,19 +71,31 @@ def test_round_trip_through_an_encoder_decoder(causal: Path, trainer: Trainer, t
 
 
 def test_a_killed_run_goes_on_from_its_own_checkpoints(causal: Path, trainer: Trainer, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    told = {"objective": "prefix_lm", "train_iters": 8, "save_interval": 2}
+    whole, killed, source = tmp_path / "whole", tmp_path / "killed", tmp_path / "source"
+    shutil.copytree(causal, source)
+    told = {"objective": "prefix_lm", "train_iters": 8, "save_interval": 2, "lr_decay_iters": 8}
     trainer.finish(words(causal, whole, "prefix_decoder", **told), architecture=None, ranks=2)
     fault = Fault(at="megatron.loop.loop:train_step", call=4)  # which is step 8
-    trainer.run(words(causal, killed, "prefix_decoder", **told), architecture=None, ranks=2, faults=[fault])
+    trainer.run(words(source, killed, "prefix_decoder", **told), architecture=None, ranks=2, faults=[fault])
     assert iterations_of(killed) == [4, 6]
-    ended = trainer.finish(words(causal, killed, "prefix_decoder", **told), architecture=None, ranks=2)
+    shutil.rmtree(source)  # from its first checkpoint on the run needs it no more
+    ended = trainer.finish(words(source, killed, "prefix_decoder", **told), architecture=None, ranks=2)
     assert f"loaded {killed}/iter_0000006" in ended.output and "adapted" not in ended.output
     assert tensors_of(killed, 8) == tensors_of(whole, 8)
     assert losses_of(killed) == losses_of(whole)
     assert list(losses_of(whole)) == [5, 6, 7, 8]  # the schedule of the source goes on
     stages = [(stage["architecture"], stage["objective"], stage["tokens"]) for stage in lineage_of(killed, 8)]
     assert stages == [("causal_decoder", "full_lm", 4 * 4 * 64), ("prefix_decoder", "prefix_lm", 4 * 4 * 64)]
+
+
+def test_a_run_that_goes_on_behind_its_decay_says_so(causal: Path, trainer: Trainer, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    ended = trainer.finish(
+        words(causal, target, "prefix_decoder", objective="prefix_lm", train_iters=5), architecture=None
+    )
+    assert f"warning: the decay ends at step {STEPS} of 5" in ended.output
+    (line,) = (target / "metrics.jsonl").read_text().splitlines()[:1]
+    assert json.loads(line)["learning-rate"] == 0
 
 
 def test_a_schedule_of_its_own_begins_at_step_1(causal: Path, trainer: Trainer, tmp_path: Path) -> None:

@@ -93,6 +93,28 @@ def test_a_run_shows_what_it_was_fed_and_flags_win_over_its_record(
     assert output_of([*load, "--seed", "8"], capsys) != output_of(load, capsys)
 
 
+def test_what_is_given_takes_the_place_of_what_belonged_together(
+    flags: list[str], sentencepiece_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run had other ways to name its text, an objective with settings and a rule for documents."""
+    _, corpus, *tokenizer = flags[:4]
+    run_flags = ["--train-data-path", corpus, "--valid-data-path", corpus, *tokenizer, "--seq-length", "24"]
+    objective = ["--objective", "span_corruption", "--noise-density", "0.3"]
+    config = parse_pretrain(
+        [*run_flags, *objective, "--train-iters", "1", "--eval-iters", "0", "--decoder-seq-length", "12"],
+        architecture="encoder_decoder",
+        default_objective="span_corruption",
+        legal_objectives=["span_corruption"],
+    )
+    record = {"options": config.as_dict(), "tokenizer": {"model": str(sentencepiece_model), "vocabulary_size": 1000}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    load, decoder = ["--load", str(tmp_path)], ["--architecture", "prefix_decoder", "--objective", "prefix_lm"]
+    assert output_of([*load, *decoder], capsys) == output_of([*run_flags, *decoder], capsys)
+    other = ["--architecture", "encoder_decoder", *objective, *tokenizer, "--seq-length", "24"]
+    expected = output_of(["--data-path", corpus, *other, "--decoder-seq-length", "12"], capsys)
+    assert output_of([*load, "--data-path", corpus], capsys) == expected
+
+
 def test_torch_is_not_needed_and_a_pipe_gets_no_colour(flags: list[str]) -> None:
     program = (
         "import sys; sys.modules['torch'] = None\n"

@@ -65,7 +65,7 @@ REFUSED = {
     "too few sentinels": (
         "prefix_decoder",
         {"objective": "span_corruption", "seq_length": 2048, "mean_noise_span_length": 1},
-        ("has 100 sentinels", "shorter rows or a larger --mean-noise-span-length"),
+        ("has 100 sentinels; use --seq-length 873 or less, or a larger --mean-noise-span-length",),
     ),
     "row too short for a span": (
         "prefix_decoder",

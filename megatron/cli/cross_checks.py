@@ -239,6 +239,17 @@ def architecture_reads_settings(
         yield from options.without_effect(ignored.get(section, ()), f"with the architecture {architecture}")
 
 
+def common_depth_counts(architecture: str, model: ModelOptions) -> Iterator[str]:
+    """Two depths of their own leave the one that both stacks share without use.
+
+    Not one of SETTING_RULES: where settings are those of another run, its depth is no fault of the command line.
+    """
+    if "encoder_num_layers" in ARCHITECTURES[architecture].ignores.get("model", ()):
+        return
+    if model.encoder_num_layers and model.decoder_num_layers:
+        yield from model.without_effect(("num_layers",), "with --encoder-num-layers and --decoder-num-layers")
+
+
 def validation_has_data(data: DataOptions, logging: LoggingOptions) -> Iterator[str]:
     """Training, and validation where it is asked for, have documents to read."""
     if logging.eval_iters == 0:

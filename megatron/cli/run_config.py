@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from megatron.basics.errors import UserError, nearest, nearest_name
 from megatron.basics.option import Options, option
 from megatron.checkpoint.options import CheckpointOptions
-from megatron.cli.cross_checks import SETTING_RULES
+from megatron.cli.cross_checks import SETTING_RULES, common_depth_counts
 from megatron.cli.file_checks import FILE_RULES
 from megatron.cli.flags import parse
 from megatron.cli.values import WrongValue, field_types, from_native
@@ -99,7 +99,7 @@ def parse_pretrain(
         argv,
         {"objective": objective_section, **SECTIONS},
         description=f"Pretrain: {architecture.replace('_', ' ')}.",
-        rules=(*SETTING_RULES, *FILE_RULES),
+        rules=(*SETTING_RULES, common_depth_counts, *FILE_RULES),
         facts={"world_size": world_size_from_environment(), "architecture": architecture},
     )
     objective = parsed.pop("objective").objective

@@ -96,7 +96,10 @@ def _version_of(package: str) -> str | None:
 
 def require_same_model(contents: Contents, config: RunConfig, tokenizer: Tokenizer, where: Path) -> None:
     """Refuse weights of another model or vocabulary, with every difference, before anything is allocated."""
-    faults = [*_differences("model", contents, config, FREE_MODEL_SETTINGS, where)]
+    # Where both stacks have depths of their own the common one counts for nothing.
+    has_own_depths = config.model.encoder_num_layers and config.model.decoder_num_layers
+    free = (*FREE_MODEL_SETTINGS, "num_layers") if has_own_depths else FREE_MODEL_SETTINGS
+    faults = [*_differences("model", contents, config, free, where)]
     if contents.tokenizer.get("added", []) != list(tokenizer.added):
         there, here = contents.run["data"].get("add_special_tokens"), config.data.add_special_tokens
         faults.append(

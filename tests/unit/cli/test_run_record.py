@@ -12,7 +12,7 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
-from megatron.cli.run_config import RunConfig
+from megatron.cli.run_config import RunConfig, parse_pretrain
 from megatron.cli.run_record import RUN_RECORD_NAME, require_same_model, tokenizer_record, write_run_record
 from megatron.tokenization.tokenizer import load_tokenizer
 
@@ -101,3 +101,32 @@ def test_settings_that_a_record_is_older_than_had_their_defaults(
         f"--softmax-scale is 1.0 here and None in {tmp_path}; leave it out, or choose another folder.",
         f"--scale-logits is True here and False in {tmp_path}; leave it out, or choose another folder.",
     )
+
+
+def test_a_common_depth_that_counts_for_nothing_is_told_and_not_compared(
+    sound_flags: list[str], sentencepiece_model: Path, tmp_path: Path
+) -> None:
+    """A run that was once given all three depths goes on without the one that had no effect."""
+
+    def parse(*flags: str) -> RunConfig:
+        legal = ("span_corruption",)
+        kinds = {"architecture": "encoder_decoder", "default_objective": legal[0], "legal_objectives": legal}
+        return parse_pretrain([*sound_flags, *flags], **kinds)
+
+    both = ("--encoder-num-layers", "3", "--decoder-num-layers", "2")
+    with pytest.raises(UserError) as caught:
+        parse(*both, "--num-layers", "4")
+    assert caught.value.faults == (
+        "--num-layers has no effect with --encoder-num-layers and --decoder-num-layers; leave it out.",
+    )
+    assert parse(*both[:2], "--num-layers", "4").model.decoder_layers == 4
+    config, tokenizer = parse(*both), load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
+    record = config.as_dict()
+    record["model"]["num_layers"] = 4
+    contents = Contents(
+        progress=Progress(), run=record, tokenizer=tokenizer_record(tokenizer), lineage=[], optimizer={}
+    )
+    require_same_model(contents, config, tokenizer, tmp_path)
+    with pytest.raises(UserError, match="--num-layers is 4 here and 12 in"):
+        record["model"] |= {"num_layers": 12, "decoder_num_layers": None}
+        require_same_model(contents, parse(*both[:2], "--num-layers", "4"), tokenizer, tmp_path)

@@ -39,6 +39,11 @@ def run_cases(folder: Path, cases: list[dict[str, Any]], ranks: int = 4) -> dict
     return json.loads((folder / "results.json").read_text())
 
 
+def by_layout(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same cases with those of one layout next to one another, for cases that do not build on one another."""
+    return sorted(cases, key=lambda case: json.dumps(case["layout"], sort_keys=True))
+
+
 def first_traceback(stderr: str) -> str:
     """What the first rank said before torchrun's own report of the failure."""
     return stderr.split("torch/distributed/run.py", maxsplit=1)[0][-4000:]

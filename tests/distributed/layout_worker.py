@@ -1,10 +1,12 @@
 """Runs one tiny model on many layouts inside one torchrun job, and writes what it saw as JSON.
 
 torchrun --nproc-per-node 4 layout_worker.py JOB.json: {"output": path, "cases": [{"name", "layout", "model", ...}]}.
+Cases run in their order; those of one layout that follow one another share its process groups, whose making takes long.
 """
 
 import gc
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -209,16 +211,18 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     store = next(dist.rendezvous("env://"))[0]
     results = {}
-    for number, description in enumerate(job["cases"]):
-        case = Case(**description)
+    cases = [Case(**description) for description in job["cases"]]
+    for number, (wanted, group) in enumerate(itertools.groupby(cases, key=lambda case: case.layout)):
         dist.init_process_group(
             "gloo",
-            store=dist.PrefixStore(f"case{number}", store),
+            store=dist.PrefixStore(f"world{number}", store),
             rank=int(os.environ["RANK"]),
             world_size=int(os.environ["WORLD_SIZE"]),
         )
-        layout = LayoutOptions(**case.layout)
-        results[case.name] = run(case, grids.initialise(layout, DEVICE), layout)
+        layout = LayoutOptions(**wanted)
+        grid = grids.initialise(layout, DEVICE)
+        for case in group:
+            results[case.name] = run(case, grid, layout)
         dist.barrier()
         grids.shut_down()
         gc.collect()  # models hold groups in cycles, and each group has threads

@@ -2,12 +2,12 @@
 
 import pytest
 import test_layouts
-from launch import run_cases
+from launch import by_layout, run_cases
 
 from megatron.architectures.legal_pairs import legal_objectives
 from megatron.architectures.registry import ARCHITECTURES
 
-STEPS = 8
+STEPS = 3
 DECODER = {"position_embedding_type": "relative", "normalization": "RMSNorm", "activation": "geglu_tanh"}
 MODELS = {
     "causal_decoder": {**DECODER, "position_embedding_type": "rope"},
@@ -65,7 +65,7 @@ def results(tmp_path_factory):
         common = {"architecture": architecture, "objective": objective, "backend": "fused_softmax", "steps": STEPS}
         for layout in layouts_of(variant):
             cases.append({"name": f"{variant} {layout}", "layout": LAYOUTS[layout], **common, **changed})
-    return run_cases(tmp_path_factory.mktemp("grid"), cases)
+    return run_cases(tmp_path_factory.mktemp("grid"), by_layout(cases))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

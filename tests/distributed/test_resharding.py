@@ -5,7 +5,7 @@ import math
 from collections import Counter
 
 import pytest
-from launch import run_cases
+from launch import by_layout, run_cases
 
 LAYOUTS = {
     "dp4": {},
@@ -20,22 +20,26 @@ MODEL = {"activation": "swiglu", "position_embedding_type": "relative"}
 
 
 def test_all_pairs_of_layouts_hold_the_same_bits(tmp_path):
-    cases = []
-    for source in LAYOUTS:
-        folder = str(tmp_path / source)
-        common = {"model": MODEL, "layout": LAYOUTS[source]}
-        cases.append({"name": source, "steps": 2, "save": folder, **common})
-        for target in LAYOUTS:
-            name = f"{source}->{target}"
-            moved = {
-                "model": MODEL,
-                "layout": LAYOUTS[target],
-                "seed": 99,
-                "load": folder,
-                "save": str(tmp_path / name),
-            }
-            cases.append({"name": name, "steps": 0, "first_step": 2, **moved})
-    results = run_cases(tmp_path, cases)
+    folders = {source: str(tmp_path / source) for source in LAYOUTS}
+    saved = [
+        {"name": source, "steps": 2, "save": folders[source], "model": MODEL, "layout": LAYOUTS[source]}
+        for source in LAYOUTS
+    ]
+    moved = [
+        {
+            "name": f"{source}->{target}",
+            "model": MODEL,
+            "layout": LAYOUTS[target],
+            "seed": 99,
+            "load": folders[source],
+            "save": str(tmp_path / f"{source}->{target}"),
+            "steps": 0,
+            "first_step": 2,
+        }
+        for source in LAYOUTS
+        for target in LAYOUTS
+    ]
+    results = run_cases(tmp_path, [*by_layout(saved), *by_layout(moved)])
     for source in LAYOUTS:
         expected = results[source]["checkpoint"]
         assert any(key.startswith("optimizer.state.exp_avg_sq.") for key in expected)

@@ -72,6 +72,7 @@ MODELS = {
         "model": {
             "encoder_num_layers": 3,
             "decoder_num_layers": 4,
+            "qk_layernorm": True,
             "position_embedding_type": "relative",
             "normalization": "RMSNorm",
             "activation": "geglu_tanh",

@@ -12,6 +12,7 @@ from megatron.loop.options import BatchOptions, OptimizerOptions
 from megatron.loop.setup import make_trainable
 from megatron.loop.training_size import TrainingSize
 from megatron.modeling import feed_forward
+from megatron.modeling.cross_attention import CrossAttention
 from megatron.modeling.options import ModelOptions
 from tests.oracles.one_process_model import batch_of, build_decoder, random_sequences, recipe_of
 
@@ -160,9 +161,8 @@ def test_library_kernels_keep_no_scores():
     assert kept_by_layer(on_cpu) - kept_by_layer(on_gpu) == 5 * A * S * S * B / 8
 
 
-def kept_by_autograd(model, dtype, rows=2, length=256):
-    """Bytes that the forward pass of the real decoder keeps, parameters left out."""
-    _, chunk = build_decoder(recipe_of(model, max_positions=length), backend="sdpa", dtype=dtype)
+def kept_by_autograd(chunk, run):
+    """Bytes that a forward pass keeps, parameters of the chunk left out."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in chunk.parameters()}
     kept = {}
 
@@ -173,8 +173,45 @@ def kept_by_autograd(model, dtype, rows=2, length=256):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        chunk(batch_of(random_sequences(rows, length)))
+        run(chunk)
     return sum(storage.nbytes() for storage in kept.values())
+
+
+def kept_by_decoder(model, dtype, rows=2, length=256):
+    """Bytes that the forward pass of the real decoder keeps."""
+    _, chunk = build_decoder(recipe_of(model, max_positions=length), backend="sdpa", dtype=dtype)
+    batch = batch_of(random_sequences(rows, length))
+    return kept_by_autograd(chunk, lambda chunk: chunk(batch))
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+def test_norms_of_cross_attention_are_counted(groups):
+    """Up to 5 %: the norms' statistics are not."""
+    planned, kept = [], []
+    for qk_layernorm in (False, True):
+        model = {"num_layers": 1, "hidden_size": 256, "num_attention_heads": 4, "num_query_groups": groups}
+        model |= {"qk_layernorm": qk_layernorm, "attention_backend": "sdpa"}
+        shape = shape_of(model, "encoder_decoder", vocabulary_size=100, lengths=(64, 64))
+        size = TrainingSize(
+            shape=shape,
+            layout=LayoutOptions(device="cpu"),
+            batch=BatchOptions(micro_batch_size=2),
+            optimizer=OptimizerOptions(),
+            world_size=1,
+            has_plainly_causal_masks=True,
+        )
+        encoder, decoder = (layer_activations(size, layer) for layer in shape.layers)
+        planned.append(decoder - encoder)  # what cross attention adds
+        recipe = recipe_of(model, max_positions=64, architecture="encoder_decoder", lengths=(64, 64))
+        (attention,) = (part for part in build_decoder(recipe)[1].modules() if isinstance(part, CrossAttention))
+
+        def attend(attention):
+            hidden, context = torch.randn(2, 64, 2, 256, requires_grad=True).unbind()
+            return sum(part.square().sum() for part in attention.get_query_key_value_tensors(hidden, context))
+
+        kept.append(kept_by_autograd(attention, attend))
+    assert planned[1] > planned[0]
+    assert planned[1] - planned[0] == pytest.approx(kept[1] - kept[0], rel=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -200,7 +237,7 @@ def test_a_layer_keeps_what_autograd_keeps(variant, dtype, device, monkeypatch):
             pytest.skip("on CPU torch has no RMSNorm that keeps what the one for GPUs keeps")
         monkeypatch.setattr(feed_forward, "native_ops_available", lambda: False)
     model = {"hidden_size": 256, "num_attention_heads": 4, "attention_backend": "sdpa", **variant}
-    three, two = (kept_by_autograd({**model, "num_layers": layers}, dtype) for layers in (3, 2))
+    three, two = (kept_by_decoder({**model, "num_layers": layers}, dtype) for layers in (3, 2))
     size = TrainingSize(
         shape=shape_of({**model, "num_layers": 1}, vocabulary_size=100, lengths=(256, 0)),
         layout=LayoutOptions(device=device),

@@ -35,8 +35,9 @@ case ${OPTIMIZER:-adafactor} in
 adafactor) OPTIMISATION=() ;;
 adamw)
     # Adafactor makes a step of the same size whether the loss is the study's sum over tokens or our mean; AdamW's weight
-    # decay and clipping do not, so that the study's rate means nothing to it.
-    OPTIMISATION=(--optimizer adam --lr "$ADAMW_LR" --lr-decay-style cosine --lr-hold-iters 0)
+    # decay and clipping do not, so that the study's rate means nothing to it. The rate falls as the study's does, without
+    # an end, so that adaptations go on at the rate where their cell stopped.
+    OPTIMISATION=(--optimizer adam --lr "$ADAMW_LR" --lr-decay-style inverse-square-root --lr-hold-iters 0)
     OPTIMISATION+=(--lr-warmup-iters $((PRETRAINED / 60)) --weight-decay 0.1 --clip-grad 1.0)
     ;;
 *)

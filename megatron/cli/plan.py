@@ -22,6 +22,7 @@ from megatron.cli.cross_checks import (
     positions_cover_sequence,
 )
 from megatron.cli.flags import broken_rules, parse
+from megatron.cli.inherited import inherited
 from megatron.cli.inspect_data import USUAL_OBJECTIVES, recorded_run
 from megatron.cli.plan_options import PlanOptions
 from megatron.cli.run_config import RunConfig
@@ -38,6 +39,7 @@ DESCRIPTION = (
     "what that run was given, but for layout and micro-batch. Needs no devices, data or tokenizer."
 )
 SECTIONS: dict[str, type[Options]] = {"plan": PlanOptions}
+SECTIONS_OF_RUN = ("model", "objective_options", "data")  # what a plan takes of a recorded run as it is
 MODEL_RULES = (
     architecture_reads_settings,
     objective_reads_settings,
@@ -110,15 +112,15 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     if not given.get("load"):
         return {}
     config, tokenizer = recorded_run(given["load"])
+    architecture = given.get("architecture", config.architecture)
+    objective = given.get("objective", config.objective)
     settings = {
-        "architecture": config.architecture,
-        "objective": config.objective,
+        "architecture": architecture,
+        "objective": objective,
         "vocab_size": tokenizer["vocabulary_size"],
         "global_batch_size": config.batch.global_batch_size,
         "optimizer": config.optimizer.optimizer,
-        **vars(config.model),
-        **vars(config.objective_options),
-        **vars(config.data),
+        **inherited(config, SECTIONS_OF_RUN, given, architecture=architecture, objective=objective),
     }
     if not given.keys() & {"bf16", "fp16"}:
         settings |= {"bf16": config.optimizer.bf16, "fp16": config.optimizer.fp16}

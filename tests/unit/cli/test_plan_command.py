@@ -134,6 +134,22 @@ def test_a_run_is_planned_by_its_record(
         plan.main([*SMALL, "--load", "/nowhere"])
 
 
+def test_a_recorded_run_is_planned_with_another_objective(
+    sound_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its objective was told says nothing to another one."""
+    config = parse_pretrain(
+        [*sound_flags, "--noise-density", "0.3", "--global-batch-size", "24"],
+        architecture="prefix_decoder",
+        default_objective="span_corruption",
+        legal_objectives=["span_corruption"],
+    )
+    record = {"options": config.as_dict(), "tokenizer": {"model": "t.model", "vocabulary_size": 5000}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    plan.main(["--load", str(tmp_path), "--objective", "prefix_lm", "--devices", "4"])
+    assert "prefix" in capsys.readouterr().out
+
+
 def test_rows_that_a_run_would_have_no_sentinels_for_are_refused() -> None:
     with pytest.raises(UserError, match=r"makes 128 spans .* has 100 sentinels; use --seq-length \d+ or less"):
         plan.main([*SMALL, "--architecture", "prefix_decoder", "--objective", "ul2", "--seq-length", "1024"])

@@ -147,7 +147,7 @@ def test_a_recorded_run_is_planned_with_another_objective(
     record = {"options": config.as_dict(), "tokenizer": {"model": "t.model", "vocabulary_size": 5000}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     plan.main(["--load", str(tmp_path), "--objective", "prefix_lm", "--devices", "4"])
-    assert "prefix" in capsys.readouterr().out
+    assert "parameters" in capsys.readouterr().out
 
 
 def test_rows_that_a_run_would_have_no_sentinels_for_are_refused() -> None:

@@ -19,6 +19,11 @@ step() {
     printf '\n== %s\n' "$1"
 }
 
+preprocess() {
+    python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/$1.jsonl" --tokenizer-model "$OUT/tokenizer.model" \
+        --workers 2 "${@:2}"
+}
+
 train() {
     torchrun --standalone --nproc-per-node 2 "$ROOT/$1" --device cpu \
         --micro-batch-size 4 --global-batch-size 8 --eval-interval 15 --eval-iters 8 --log-interval 100 "${@:2}"
@@ -28,7 +33,6 @@ pretrain() {
     train "$1" --num-layers 4 --hidden-size 128 --num-attention-heads 4 --seq-length 256 --train-iters "$STEPS" \
         --position-embedding-type rope --normalization RMSNorm --activation swiglu --disable-bias-linear \
         --lr 4e-3 --lr-decay-style inverse-square-root --lr-warmup-iters $((STEPS / 10)) \
-        --train-data-path "$OUT/train_text_document" --valid-data-path "$OUT/valid_text_document" \
         --tokenizer-model "$OUT/tokenizer.model" "${@:2}"
 }
 
@@ -36,30 +40,34 @@ adapt() {
     train adapt.py --train-iters $((5 * STEPS / 2)) "$@"  # with the steps of the source
 }
 
+# Full LM learns where a text ends; span corruption reads joined texts without end tokens, as the study's does.
+ENDED=(--train-data-path "$OUT/train_ended_text_document" --valid-data-path "$OUT/valid_ended_text_document")
+JOINED=(--train-data-path "$OUT/train_joined_text_document" --valid-data-path "$OUT/valid_joined_text_document")
+
 mkdir -p "$OUT"
 
 step "1 of 6: a corpus from the documentation inside this Python, as tokens"
-if [ ! -f "$OUT/valid_text_document.idx" ]; then
+if [ ! -f "$OUT/valid_joined_text_document.idx" ]; then
     python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
     python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/train.jsonl" \
         --output-prefix "$OUT/tokenizer" --vocab-size 2048
     for part in train valid; do
-        python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/$part.jsonl" --output-prefix "$OUT/$part" \
-            --tokenizer-model "$OUT/tokenizer.model" --append-eod --workers 2
+        preprocess "$part" --output-prefix "$OUT/${part}_ended" --append-eod
+        preprocess "$part" --output-prefix "$OUT/${part}_joined"
     done
 fi
 
 step "2 of 6: a causal decoder by full LM, from scratch"
-pretrain pretrain_gpt.py --objective full_lm --save "$OUT/CD:FLM"
+pretrain pretrain_gpt.py --objective full_lm "${ENDED[@]}" --save "$OUT/CD:FLM"
 
 step "3 of 6: a prefix decoder by span corruption, from scratch"
-pretrain pretrain_prefix_lm.py --objective span_corruption --save "$OUT/ND:MLM"
+pretrain pretrain_prefix_lm.py --objective span_corruption "${JOINED[@]}" --save "$OUT/ND:MLM"
 
 step "4 of 6: non-causal adaptation (NC-A): the causal decoder goes on as a prefix decoder by span corruption"
-adapt --load "$OUT/CD:FLM" --save "$OUT/NC-A" --to prefix_decoder --objective span_corruption
+adapt --load "$OUT/CD:FLM" --save "$OUT/NC-A" --to prefix_decoder --objective span_corruption "${JOINED[@]}"
 
 step "5 of 6: language modelling adaptation (LM-A): the prefix decoder goes on as a causal decoder by full LM"
-adapt --load "$OUT/ND:MLM" --save "$OUT/LM-A" --to causal_decoder --objective full_lm
+adapt --load "$OUT/ND:MLM" --save "$OUT/LM-A" --to causal_decoder --objective full_lm "${ENDED[@]}"
 
 step "6 of 6: tokens to the final validation loss of the run from scratch"
 python "$ROOT/tools/adaptation_speed.py" \

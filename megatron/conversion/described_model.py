@@ -1,0 +1,46 @@
+"""What a checkpoint of ours or a Hugging Face folder says of its model: the form between both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.shapes import ModelShape
+from megatron.architectures.weights import stage_weights
+from megatron.modeling.options import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedModel:
+    """A model by its function and shapes.
+
+    vocabulary_size: words, without the padding of the tables. max_positions: rows of a table of learned positions, and
+    the length that the model is meant for. begins_with_start_token: texts of training began with `start_token`.
+    start_token, end_token, pad_token: ids, None where there is none. dtype: of the weights, as torch calls it.
+    """
+
+    architecture: str
+    model: ModelOptions
+    vocabulary_size: int
+    max_positions: int
+    begins_with_start_token: bool = False
+    start_token: int | None = None
+    end_token: int | None = None
+    pad_token: int | None = None
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> ModelShape:
+        """The same for what counts weights; rows are as long as they may be."""
+        return ModelShape(
+            architecture=ARCHITECTURES[self.architecture](),
+            model=self.model,
+            vocabulary_size=self.vocabulary_size,
+            max_positions=self.max_positions,
+            lengths=(self.max_positions, self.max_positions),
+        )
+
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of a checkpoint of ours, by its name; tables with their padding."""
+        shape = self.shape
+        return {weight.name: weight.shape for weight in stage_weights(shape, shape.whole())}

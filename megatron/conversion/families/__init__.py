@@ -1,0 +1,1 @@
+"""Families of models that both sides know: one file each."""

@@ -1,0 +1,110 @@
+"""Llama, and what has its names: Qwen2 with biases before attention, Qwen3 with norms of queries and keys.
+
+Source: transformers' LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from megatron.basics.errors import UserError
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.family import Family
+from megatron.conversion.rules import Rule
+from megatron.conversion.transforms import Grouped, Stacked, Words
+
+FORM: dict[str, Any] = {
+    "normalization": "RMSNorm",
+    "activation": "swiglu",
+    "position_embedding_type": "rope",
+    "rotary_percent": 1.0,
+    "disable_bias_linear": True,
+    "softmax_scale": None,
+    "scale_logits": False,
+}
+SIZES = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "ffn_hidden_size": "intermediate_size",
+    "num_attention_heads": "num_attention_heads",
+    "norm_epsilon": "rms_norm_eps",
+}
+ROPE = ("rope_theta", "rope_type")
+
+
+def rules(described: DescribedModel) -> tuple[Rule, ...]:
+    """Every tensor of a model of these families."""
+    model = described.model
+    words = Words(described.vocabulary_size, described.shape.padded_vocabulary_size)
+    qkv = Grouped(model.query_groups, (model.num_attention_heads // model.query_groups, 1, 1), model.head_size)
+    ours, theirs = "decoder.layers.{i}", "model.layers.{i}"
+    projections = [f"{theirs}.self_attn.{part}_proj" for part in "qkv"]
+    return (
+        Rule("embedding.word_embeddings.weight", ("model.embed_tokens.weight",), words),
+        Rule("output_layer.weight", ("lm_head.weight",), words),
+        Rule("decoder.final_layernorm.weight", ("model.norm.weight",)),
+        Rule(f"{ours}.input_layernorm.weight", (f"{theirs}.input_layernorm.weight",)),
+        Rule(f"{ours}.pre_mlp_layernorm.weight", (f"{theirs}.post_attention_layernorm.weight",)),
+        *(
+            Rule(f"{ours}.self_attention.linear_qkv.{kind}", tuple(f"{name}.{kind}" for name in projections), qkv)
+            for kind in ("weight", "bias")
+        ),
+        *(
+            Rule(f"{ours}.self_attention.{part}_layernorm.weight", (f"{theirs}.self_attn.{part}_norm.weight",))
+            for part in "qk"
+        ),
+        Rule(f"{ours}.self_attention.linear_proj.weight", (f"{theirs}.self_attn.o_proj.weight",)),
+        Rule(
+            f"{ours}.mlp.linear_fc1.weight",
+            (f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight"),
+            Stacked(2),
+        ),
+        Rule(f"{ours}.mlp.linear_fc2.weight", (f"{theirs}.mlp.down_proj.weight",)),
+    )
+
+
+def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
+    """Heads, rotary base and the head's table. Raises UserError for scaled rotary positions."""
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise UserError(
+            f"config.json: rope_parameters of type {rope['rope_type']} have no counterpart; only plain rotary positions "
+            "can be converted."
+        )
+    base = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    if base != int(base):
+        raise UserError(f"config.json: a rope_theta of {base} is not a whole number; it cannot be converted.")
+    return {
+        "num_query_groups": config.get("num_key_value_heads") or config["num_attention_heads"],
+        "kv_channels": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        "rotary_base": int(base),
+        "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
+    }
+
+
+def write(described: DescribedModel) -> dict[str, Any]:
+    """The inverse of `read`."""
+    model = described.model
+    return {
+        "num_key_value_heads": model.query_groups,
+        "head_dim": model.head_size,
+        "rope_parameters": {"rope_type": "default", "rope_theta": float(model.rotary_base)},
+        "tie_word_embeddings": not model.untie_embeddings_and_output_weights,
+    }
+
+
+LLAMA = Family(
+    name="llama",
+    model_type="llama",
+    class_name="LlamaForCausalLM",
+    architectures=("causal_decoder",),
+    fixed={**FORM, "add_qkv_bias": False, "qk_layernorm": False},
+    sizes=SIZES,
+    expected={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    rules=rules,
+    read=read,
+    write=write,
+    copies={"lm_head.weight": "model.embed_tokens.weight"},
+    ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+)

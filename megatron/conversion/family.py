@@ -1,0 +1,100 @@
+"""A family: what its config says in our words, which models of ours it can hold, and the rules of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from megatron.basics.errors import UserError
+from megatron.basics.option import flag_of
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.rules import Rule
+from megatron.modeling.options import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Everything is data, so that what is exported and what is read back cannot differ.
+
+    name: of --family. model_type, class_name: of config.json. architectures: of ours that it holds. fixed: settings of
+    ModelOptions about which it has no choice. sizes: settings of ModelOptions by the config field that holds them.
+    expected: config fields that must have this value, where they are there. rules: of the tensors of a model. read: settings
+    that take more than a field, from a config and the folder's tensor names; write: the inverse, more fields of the
+    config. copies: tensors that may stand in a folder as copies of another one, by name. ignored: patterns of names of
+    tensors that say nothing of the model. files: further files of an export.
+    """
+
+    name: str
+    model_type: str
+    class_name: str
+    architectures: tuple[str, ...]
+    fixed: Mapping[str, Any]
+    sizes: Mapping[str, str]
+    expected: Mapping[str, Any]
+    rules: Callable[[DescribedModel], tuple[Rule, ...]]
+    read: Callable[[Mapping[str, Any], Collection[str]], dict[str, Any]]
+    write: Callable[[DescribedModel], dict[str, Any]]
+    positions: str = "max_position_embeddings"
+    copies: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def faults(self, described: DescribedModel) -> Iterator[str]:
+        """One sentence for each thing about a model of ours that no folder of this family can say."""
+        if described.architecture not in self.architectures:
+            yield f"--family {self.name} holds {', '.join(self.architectures)}, and this is a {described.architecture}."
+            return
+        for name, value in self.fixed.items():
+            own = getattr(described.model, name)
+            if own != value:
+                yield f"--family {self.name} has no {_setting(name, own)}; its models have {_setting(name, value)}."
+
+    def config(self, described: DescribedModel) -> dict[str, Any]:
+        """The content of config.json."""
+        sizes = {theirs: getattr(described.model, ours) for ours, theirs in self.sizes.items()}
+        return {
+            "architectures": [self.class_name],
+            "model_type": self.model_type,
+            "vocab_size": described.vocabulary_size,
+            "dtype": described.dtype,
+            self.positions: described.max_positions,
+            "bos_token_id": described.start_token,
+            "eos_token_id": described.end_token,
+            "pad_token_id": described.pad_token,
+            **sizes,
+            **self.expected,
+            **self.write(described),
+        }
+
+    def describe(self, config: Mapping[str, Any], tensors: Collection[str]) -> DescribedModel:
+        """The model that a config (with every field, as transformers fills it) and the names of its tensors describe.
+
+        Raises UserError for every field that no model of ours can follow.
+        """
+        faults = [
+            f"config.json: {name} {config[name]!r} has no counterpart; only {value!r} can be converted."
+            for name, value in self.expected.items()
+            if name in config and config[name] != value
+        ]
+        if faults:
+            raise UserError(*faults)
+        sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
+        settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
+        return DescribedModel(
+            architecture=self.architectures[0],
+            model=ModelOptions(**settings),
+            vocabulary_size=config["vocab_size"],
+            max_positions=config[self.positions],
+            start_token=config.get("bos_token_id"),
+            end_token=config.get("eos_token_id"),
+            pad_token=config.get("pad_token_id"),
+            dtype=str(config.get("dtype") or "float32").removeprefix("torch."),
+        )
+
+
+def _setting(name: str, value: Any) -> str:
+    """A setting as it stands on a command line: `--activation gelu`, `--qk-layernorm`, `--qk-layernorm off`."""
+    if isinstance(value, bool):
+        return flag_of(name) if value else f"{flag_of(name)} off"
+    return f"{flag_of(name)} {'unset' if value is None else value}"

@@ -69,8 +69,8 @@ def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
     rope = config.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         raise UserError(
-            f"config.json: rope_parameters of type {rope['rope_type']} have no counterpart; only plain rotary positions "
-            "can be converted."
+            f"config.json: rope_parameters of type {rope['rope_type']} have no counterpart; only plain rotary "
+            "positions can be converted."
         )
     base = rope.get("rope_theta", config.get("rope_theta", 10000.0))
     if base != int(base):

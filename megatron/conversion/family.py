@@ -19,10 +19,10 @@ class Family:
 
     name: of --family. model_type, class_name: of config.json. architectures: of ours that it holds. fixed: settings of
     ModelOptions about which it has no choice. sizes: settings of ModelOptions by the config field that holds them.
-    expected: config fields that must have this value, where they are there. rules: of the tensors of a model. read: settings
-    that take more than a field, from a config and the folder's tensor names; write: the inverse, more fields of the
-    config. copies: tensors that may stand in a folder as copies of another one, by name. ignored: patterns of names of
-    tensors that say nothing of the model. files: further files of an export.
+    expected: config fields that must have this value, where they are there. rules: of the tensors of a model. read:
+    settings that take more than a field, from a config and the folder's tensor names; write: the inverse, more fields
+    of the config. copies: tensors that may stand in a folder as copies of another one, by name. ignored: patterns of
+    names of tensors that say nothing of the model. files: further files of an export.
     """
 
     name: str

@@ -19,8 +19,8 @@ class Rule:
     """A tensor of ours, those of theirs that it becomes, and how.
 
     ours: a name in checkpoints, or a template in which {i} counts layers of its stack, e.g.
-    "decoder.layers.{i}.mlp.linear_fc2.weight"; theirs: names or templates with the same {i}. A rule for a tensor that the
-    model does not have counts for nothing, so that one list holds for models with and without biases.
+    "decoder.layers.{i}.mlp.linear_fc2.weight"; theirs: names or templates with the same {i}. A rule for a tensor that
+    the model does not have counts for nothing, so that one list holds for models with and without biases.
     """
 
     ours: str

@@ -1,7 +1,7 @@
 """Maps between one tensor of ours and one or more of theirs, each with its exact inverse.
 
-All of them choose, order and join numbers; none computes, so that a round trip is exact in every precision. They work on
-meta tensors too, from which the shapes of a folder follow without a second description.
+All of them choose, order and join numbers; none computes, so that a round trip is exact in every precision. They work
+on meta tensors too, from which the shapes of a folder follow without a second description.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 # Memory:   about 0.7 GB per process
 # Time:     9 minutes on 2 cores
 #
-# Everything lands in adaptation_speed_run/, or in the folder that is the first argument. Start it again to resume. STEPS
-# sets the length of the runs from scratch (default 300).
+# Everything lands in adaptation_speed_run/, or in the folder that is the first argument. Start it again to resume.
+# STEPS sets the length of the runs from scratch (default 300).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -68,7 +68,8 @@ step "3 of 7: a prefix decoder by span corruption, from scratch"
 pretrain pretrain_prefix_lm.py --objective span_corruption "${JOINED[@]}" --save "$OUT/ND:MLM"
 
 step "4 of 7: non-causal adaptation (NC-A): the causal decoder goes on as a prefix decoder by span corruption"
-adapt $((2 * STEPS / 3)) --load "$OUT/CD:FLM" --save "$OUT/NC-A" --to prefix_decoder --objective span_corruption "${JOINED[@]}"
+adapt $((2 * STEPS / 3)) --load "$OUT/CD:FLM" --save "$OUT/NC-A" --to prefix_decoder \
+    --objective span_corruption "${JOINED[@]}"
 
 step "5 of 7: language modelling adaptation (LM-A): the prefix decoder goes on as a causal decoder by full LM"
 adapt $((6 * STEPS / 5)) --load "$OUT/ND:MLM" --save "$OUT/LM-A" --to causal_decoder --objective full_lm "${ENDED[@]}"

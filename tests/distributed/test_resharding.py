@@ -76,28 +76,6 @@ def test_an_encoder_decoder_goes_round_the_layouts(tmp_path):
         assert results[str(number)]["checkpoint"] == expected, names[number]
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        {"tensor_model_parallel_size": 2, "sequence_parallel": True},
-        {"pipeline_model_parallel_size": 2, "num_virtual_stages_per_pipeline_rank": 2},
-    ],
-    ids=["tp2-sp", "pp2-vpp2"],
-)
-def test_an_encoder_decoder_resumes_bit_for_bit(tmp_path, layout):
-    model = {**ENCODER_DECODER["model"], "hidden_dropout": 0.2, "attention_dropout": 0.1}
-    common = {**ENCODER_DECODER, "model": model, "layout": layout}
-    whole, part, rest = (str(tmp_path / name) for name in ("whole", "part", "rest"))
-    cases = [
-        {"name": "whole", "steps": 4, "save": whole, **common},
-        {"name": "first", "steps": 2, "save": part, **common},
-        {"name": "second", "first_step": 2, "steps": 2, "load": part, "save": rest, "seed": 7, **common},
-    ]
-    results = run_cases(tmp_path, cases)
-    assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
-    assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
-
-
 ADAFACTOR = {
     "model": {
         **MODEL,
@@ -132,61 +110,62 @@ def test_factored_moments_go_round_the_layouts(tmp_path):
         assert results[str(number)]["weights_follow_masters"]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
-def test_adafactor_resumes_bit_for_bit(tmp_path, precision):
-    precisions = {
-        "float32": {},
-        "bf16": {"bf16": True},
-        "fp16": {"fp16": True, "initial_loss_scale": 2.0**30, "loss_scale_window": 3, "hysteresis": 1},
-    }
-    layout = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
-    optimizer = {**ADAFACTOR["optimizer"], **precisions[precision]}
-    common = {"layout": layout, "model": ADAFACTOR["model"], "optimizer": optimizer}
-    whole, part, rest = (str(tmp_path / name) for name in ("whole", "part", "rest"))
-    cases = [
-        {"name": "whole", "steps": 6, "save": whole, **common},
-        {"name": "first", "steps": 4, "save": part, **common},
-        {"name": "second", "first_step": 4, "steps": 2, "load": part, "save": rest, "seed": 7, **common},
-    ]
-    results = run_cases(tmp_path, cases)
-    assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
-    assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
-    assert results["whole"]["weights_follow_masters"]
-    assert results["whole"]["losses"][-1] < results["whole"]["losses"][0]
+TP2_SP = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
+DROPOUT = {"hidden_dropout": 0.2, "attention_dropout": 0.1}
+# float16 begins with a few overflows: the loss scale and its counters resume as well.
+PRECISIONS = {
+    "float32": {},
+    "bf16": {"bf16": True},
+    "fp16": {"fp16": True, "initial_loss_scale": 2.0**40, "loss_scale_window": 3, "hysteresis": 1},
+}
+RESUMED = {
+    **{
+        f"adam {precision}": {"layout": TP2_SP, "model": DROPOUT, "optimizer": options}
+        for precision, options in PRECISIONS.items()
+    },
+    **{
+        f"adafactor {precision}": {
+            "layout": TP2_SP,
+            "model": ADAFACTOR["model"],
+            "optimizer": {**ADAFACTOR["optimizer"], **options},
+        }
+        for precision, options in PRECISIONS.items()
+    },
+    **{
+        f"encoder-decoder {name}": {
+            **ENCODER_DECODER,
+            "layout": layout,
+            "model": {**ENCODER_DECODER["model"], **DROPOUT},
+        }
+        for name, layout in (("tp2-sp", TP2_SP), ("pp2-vpp2", LAYOUTS["pp2-vpp2"]))
+    },
+}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
-def test_resume_on_the_same_layout_is_bit_exact(tmp_path, precision):
-    """With dropout on, and for float16 through a few overflows: the loss scale and its counters resume as well."""
-    layout = {"tensor_model_parallel_size": 2, "pipeline_model_parallel_size": 1, "sequence_parallel": True}
-    precisions = {
-        "float32": {},
-        "bf16": {"bf16": True},
-        "fp16": {"fp16": True, "initial_loss_scale": 2.0**40, "loss_scale_window": 3, "hysteresis": 1},
-    }
-    common = {
-        "layout": layout,
-        "model": {"hidden_dropout": 0.2, "attention_dropout": 0.1},
-        "optimizer": precisions[precision],
-    }
-    whole, part = str(tmp_path / "whole"), str(tmp_path / "part")
-    cases = [
-        {"name": "whole", "steps": 8, "save": whole, **common},
-        {"name": "first", "steps": 5, "save": part, **common},
-        {
-            "name": "second",
-            "first_step": 5,
-            "steps": 3,
-            "load": part,
-            "save": str(tmp_path / "rest"),
-            "seed": 7,
-            **common,
-        },
-    ]
-    results = run_cases(tmp_path, cases)
-    assert results["whole"]["losses"] == results["first"]["losses"] + results["second"]["losses"]
-    assert results["whole"]["checkpoint"] == results["second"]["checkpoint"]
-    assert (results["first"]["skipped"] > 0) == ("fp16" in precision)
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Runs of eight steps beside runs that stop after five and go on from there."""
+    folder = tmp_path_factory.mktemp("resumed")
+    cases = []
+    for variant, common in RESUMED.items():
+        whole, part, rest = (str(folder / f"{variant} {name}") for name in ("whole", "part", "rest"))
+        go_on = {"first_step": 5, "steps": 3, "load": part, "save": rest, "seed": 7}
+        cases += [
+            {"name": f"{variant} whole", "steps": 8, "save": whole, **common},
+            {"name": f"{variant} first", "steps": 5, "save": part, **common},
+            {"name": f"{variant} second", **go_on, **common},
+        ]
+    return run_cases(folder, cases)
+
+
+@pytest.mark.parametrize("variant", RESUMED)
+def test_resume_on_the_same_layout_is_bit_exact(variant, resumed):
+    whole, first, second = (resumed[f"{variant} {name}"] for name in ("whole", "first", "second"))
+    assert whole["losses"] == first["losses"] + second["losses"]
+    assert whole["checkpoint"] == second["checkpoint"]
+    assert whole["weights_follow_masters"]
+    assert len(set(whole["losses"])) == 8
+    assert (first["skipped"] > 0) == ("fp16" in variant)
 
 
 def test_another_precision_goes_on_from_the_master_weights(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_files_and_functions_are_short(path: Path) -> None:
 def test_names_say_what_a_file_is() -> None:
     for path in product_files():
         assert path.stem not in BANNED_NAMES, name_of(path)
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Test folders are no packages: of two modules with one name pytest collects neither."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_entry_scripts_are_a_docstring_and_one_call() -> None:

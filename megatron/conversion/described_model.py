@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.shapes import ModelShape
@@ -38,6 +39,19 @@ class DescribedModel:
             vocabulary_size=self.vocabulary_size,
             max_positions=self.max_positions,
             lengths=(self.max_positions, self.max_positions),
+        )
+
+    def canonical_model(self) -> ModelOptions:
+        """The same model with one way to say each thing: sizes given, and what follows from them left out."""
+        model = self.model
+        is_usual_scale = model.softmax_scale == 1 / math.sqrt(model.head_size)
+        return replace(
+            model,
+            ffn_hidden_size=model.ffn_size,
+            num_query_groups=None if model.query_groups == model.num_attention_heads else model.query_groups,
+            kv_channels=None if model.head_size * model.num_attention_heads == model.hidden_size else model.head_size,
+            softmax_scale=None if is_usual_scale else model.softmax_scale,
+            add_qkv_bias=model.add_qkv_bias and model.disable_bias_linear,
         )
 
     def weights(self) -> dict[str, tuple[int, ...]]:

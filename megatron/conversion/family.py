@@ -19,10 +19,12 @@ class Family:
 
     name: of --family. model_type, class_name: of config.json. architectures: of ours that it holds. fixed: settings of
     ModelOptions about which it has no choice. sizes: settings of ModelOptions by the config field that holds them.
-    expected: config fields that must have this value, where they are there. rules: of the tensors of a model. read:
-    settings that take more than a field, from a config and the folder's tensor names; write: the inverse, more fields
-    of the config. copies: tensors that may stand in a folder as copies of another one, by name. ignored: patterns of
-    names of tensors that say nothing of the model. files: further files of an export.
+    expected: config fields that must have this value, where they are there. choices, legal: settings of ModelOptions
+    and config fields that must have one of these values. rules: of the tensors of a model. read: settings that take
+    more than a field, from a config and the folder's tensor names; write: the inverse, more fields of the config.
+    copies: tensors that may stand in a folder as copies of another one, by name. aliases: names of older folders, and
+    what they are now. ignored: patterns of names of tensors that say nothing of the model. files: further files of an
+    export.
     """
 
     name: str
@@ -32,11 +34,14 @@ class Family:
     fixed: Mapping[str, Any]
     sizes: Mapping[str, str]
     expected: Mapping[str, Any]
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    legal: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     rules: Callable[[DescribedModel], tuple[Rule, ...]]
     read: Callable[[Mapping[str, Any], Collection[str]], dict[str, Any]]
     write: Callable[[DescribedModel], dict[str, Any]]
     positions: str = "max_position_embeddings"
     copies: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,14 +50,21 @@ class Family:
         if described.architecture not in self.architectures:
             yield f"--family {self.name} holds {', '.join(self.architectures)}, and this is a {described.architecture}."
             return
+        model = described.canonical_model()
         for name, value in self.fixed.items():
-            own = getattr(described.model, name)
+            own = getattr(model, name)
             if own != value:
                 yield f"--family {self.name} has no {_setting(name, own)}; its models have {_setting(name, value)}."
+        for name, values in self.choices.items():
+            own = getattr(model, name)
+            if own not in values:
+                legal = ", ".join(map(str, values))
+                yield f"--family {self.name} has no {_setting(name, own)}; its models have one of {legal}."
 
     def config(self, described: DescribedModel) -> dict[str, Any]:
         """The content of config.json."""
-        sizes = {theirs: getattr(described.model, ours) for ours, theirs in self.sizes.items()}
+        model = described.canonical_model()
+        sizes = {theirs: getattr(model, ours) for ours, theirs in self.sizes.items()}
         return {
             "architectures": [self.class_name],
             "model_type": self.model_type,
@@ -76,6 +88,11 @@ class Family:
             f"config.json: {name} {config[name]!r} has no counterpart; only {value!r} can be converted."
             for name, value in self.expected.items()
             if name in config and config[name] != value
+        ]
+        faults += [
+            f"config.json: {name} {config[name]!r} has no counterpart; known are {', '.join(map(str, values))}."
+            for name, values in self.legal.items()
+            if config.get(name) not in values
         ]
         if faults:
             raise UserError(*faults)

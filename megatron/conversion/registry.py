@@ -1,5 +1,14 @@
-"""The families that folders can be of."""
+"""The families that folders can be of, the commonest first."""
 
 from megatron.basics.registry import Registry
 
-FAMILIES = Registry("--family", {"llama": "megatron.conversion.families.llama:LLAMA"})
+FAMILIES = Registry(
+    "--family",
+    {
+        "llama": "megatron.conversion.families.llama:LLAMA",
+        "qwen2": "megatron.conversion.families.llama:QWEN2",
+        "qwen3": "megatron.conversion.families.llama:QWEN3",
+        "gpt2": "megatron.conversion.families.gpt2:GPT2",
+        "gpt_neox": "megatron.conversion.families.gpt_neox:GPT_NEOX",
+    },
+)

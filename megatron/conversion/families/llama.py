@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.families.rotary import plain_rotary_base
 from megatron.conversion.family import Family
 from megatron.conversion.rules import Rule
 from megatron.conversion.transforms import Grouped, Stacked, Words
@@ -30,7 +30,6 @@ SIZES = {
     "num_attention_heads": "num_attention_heads",
     "norm_epsilon": "rms_norm_eps",
 }
-ROPE = ("rope_theta", "rope_type")
 
 
 def rules(described: DescribedModel) -> tuple[Rule, ...]:
@@ -65,20 +64,11 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Heads, rotary base and the head's table. Raises UserError for scaled rotary positions."""
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise UserError(
-            f"config.json: rope_parameters of type {rope['rope_type']} have no counterpart; only plain rotary "
-            "positions can be converted."
-        )
-    base = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    if base != int(base):
-        raise UserError(f"config.json: a rope_theta of {base} is not a whole number; it cannot be converted.")
+    """Heads, rotary base and the head's table."""
     return {
         "num_query_groups": config.get("num_key_value_heads") or config["num_attention_heads"],
         "kv_channels": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-        "rotary_base": int(base),
+        "rotary_base": plain_rotary_base(config),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
     }
 
@@ -94,17 +84,35 @@ def write(described: DescribedModel) -> dict[str, Any]:
     }
 
 
-LLAMA = Family(
-    name="llama",
-    model_type="llama",
-    class_name="LlamaForCausalLM",
-    architectures=("causal_decoder",),
-    fixed={**FORM, "add_qkv_bias": False, "qk_layernorm": False},
-    sizes=SIZES,
-    expected={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
-    rules=rules,
-    read=read,
-    write=write,
-    copies={"lm_head.weight": "model.embed_tokens.weight"},
-    ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+def _family(name: str, class_name: str, form: Mapping[str, Any], expected: Mapping[str, Any]) -> Family:
+    return Family(
+        name=name,
+        model_type=name,
+        class_name=class_name,
+        architectures=("causal_decoder",),
+        fixed={**FORM, **form},
+        sizes=SIZES,
+        expected={"hidden_act": "silu", **expected},
+        rules=rules,
+        read=read,
+        write=write,
+        copies={"lm_head.weight": "model.embed_tokens.weight"},
+        ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+    )
+
+
+LLAMA = _family(
+    "llama",
+    "LlamaForCausalLM",
+    {"add_qkv_bias": False, "qk_layernorm": False},
+    {"attention_bias": False, "mlp_bias": False},
+)
+QWEN2 = _family(
+    "qwen2", "Qwen2ForCausalLM", {"add_qkv_bias": True, "qk_layernorm": False}, {"use_sliding_window": False}
+)
+QWEN3 = _family(
+    "qwen3",
+    "Qwen3ForCausalLM",
+    {"add_qkv_bias": False, "qk_layernorm": True},
+    {"attention_bias": False, "use_sliding_window": False},
 )

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.basics.divisors import nearest_divisor
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
-from megatron.cli.cross_checks import (
-    heads_fit_tensor_parallel,
-    layers_fit_pipeline,
-    widths_fit_tensor_parallel,
-    world_fits_layout,
-)
-from megatron.cli.flags import broken_rules, parse
-from megatron.cli.run_config import RunConfig, world_size_from_environment
+from megatron.cli.flags import parse
 from megatron.cli.start_up import quiet_libraries
+from megatron.cli.trained_model import load_model, read_record, run_folder_exists
 from megatron.evaluation.options import GenerationOptions, TrainedModelOptions
-from megatron.layout.options import LayoutOptions
-from megatron.modeling.options import ModelOptions
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from megatron.cli.run_config import RunConfig
     from megatron.device.device import Device
     from megatron.layout.grid import Grid
     from megatron.tokenization.tokenizer import Tokenizer
@@ -44,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.argv[1:] if argv is None else argv,
         SECTIONS,
         description=DESCRIPTION,
-        rules=(_prompts_given, _run_folder_exists),
+        rules=(_prompts_given, run_folder_exists),
     )
     trained: TrainedModelOptions = sections["trained_model"]
     options: GenerationOptions = sections["generation"]
@@ -53,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     require_supported_versions()
     device = choose_device(trained.device)
-    config, tokenizer = _read_record(trained)
+    config, tokenizer = read_record(trained)
     from megatron.layout import grid as grids
 
     grid = grids.initialise(config.layout, device)
@@ -69,51 +56,6 @@ def _prompts_given(generation: GenerationOptions) -> Iterator[str]:
     """A person at a terminal would wait for a command that waits for them."""
     if not generation.prompt and sys.stdin.isatty():
         yield "--prompt is missing; give texts to go on from, or pipe lines into standard input."
-
-
-def _run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
-    """There is a folder to load from."""
-    if not Path(str(trained_model.load)).is_dir():
-        yield f"--load {trained_model.load} is not a folder; check the path."
-
-
-def _shares_are_equal(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:
-    """Heads, feed-forward layer and vocabulary split evenly; the model is what it is, so the size has to change."""
-    tensor = layout.tensor_model_parallel_size
-    if any(heads_fit_tensor_parallel(model, layout)) or any(widths_fit_tensor_parallel(model, layout)):
-        counts = (model.query_groups, model.ffn_size, model.make_vocab_size_divisible_by)
-        yield (
-            f"--tensor-model-parallel-size {tensor} does not divide this model ({model.num_attention_heads} heads, "
-            f"{counts[0]} groups of keys, a feed-forward layer of {counts[1]}, a vocabulary padded to a multiple of "
-            f"{counts[2]}); use {nearest_divisor(math.gcd(model.num_attention_heads, *counts), tensor)}."
-        )
-
-
-def _read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
-    """Settings and tokenizer of the run, on the layout of this command. Raises UserError."""
-    from megatron.checkpoint.folders import checkpoints_of
-    from megatron.cli.origin import Origin, newest_contents
-    from megatron.tokenization.tokenizer import load_tokenizer
-
-    folder = Path(str(trained.load))
-    if not checkpoints_of(folder):
-        raise UserError(f"--load {folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
-    contents = newest_contents(Origin(folder, trained.load_iteration, weights_only=True))
-    config = replace(RunConfig.from_dict(contents.run, source=str(folder)), layout=trained.layout)
-    known = {
-        "architecture": config.architecture,
-        "model": config.model,
-        "layout": config.layout,
-        "world_size": world_size_from_environment(),
-    }
-    faults = [*broken_rules((world_fits_layout, layers_fit_pipeline, _shares_are_equal), known)]
-    if faults:
-        raise UserError(*faults)
-    source = trained.tokenizer_model or contents.tokenizer["model"]
-    tokenizer = load_tokenizer(contents.tokenizer["type"], source, config.data.add_special_tokens)
-    if tokenizer.fingerprint != contents.tokenizer["fingerprint"]:
-        raise UserError(f"--tokenizer-model {source} is not the one that {folder} was trained with; pass that one.")
-    return config, tokenizer
 
 
 def _generate(
@@ -134,7 +76,7 @@ def _generate(
     decode = tokenizer.decode_with_special if options.special_tokens else tokenizer.decode
     prompts = [encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
     check_lengths(prompts, options, prompt_rows)
-    chunks = _load_model(trained, config, tokenizer, device, grid)
+    chunks = load_model(trained, config, tokenizer, device, grid)
     total = -(-len(prompts) // grid.data_size) * options.max_new_tokens
     with progress("generate", total, "token") if grid.is_main else nullcontext() as bar:
         new_tokens = generate(
@@ -163,21 +105,3 @@ def _prompts(options: GenerationOptions, grid: Grid) -> list[str]:
     if not lines[0]:
         raise UserError("--prompt is missing and standard input is empty; give texts to go on from.")
     return lines[0]
-
-
-def _load_model(
-    trained: TrainedModelOptions, config: RunConfig, tokenizer: Tokenizer, device: Device, grid: Grid
-) -> list[nn.Module]:
-    """The chunks of this rank with the weights of the checkpoint. A collective."""
-    from megatron.checkpoint.load import load_newest
-    from megatron.cli.training import speaker
-    from megatron.cli.wire import attention_backend, model_recipe
-    from megatron.loop.setup import build_chunks, compute_dtype
-
-    _, attend = attention_backend(config, device)
-    recipe = model_recipe(config, tokenizer.vocabulary_size)
-    _, chunks = build_chunks(recipe, config.layout, grid, device, compute_dtype(config.optimizer), attend)
-    say = speaker(grid)
-    loaded = load_newest(Path(str(trained.load)), grid, chunks, None, iteration=trained.load_iteration, say=say)
-    say(f"loaded {loaded.folder}")
-    return chunks

@@ -55,13 +55,13 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         index = torch.where(here, labels, 0)
 
         target = real.gather(1, index[:, None]).squeeze(1) if num_real else real.new_zeros(len(flat))
-        own_top, own_sum = _exponentials_in_place(real)
+        own_top, own_sum = exponentials_in_place(real)
         top = own_top.clone()
-        _all_reduce(top, dist.ReduceOp.MAX, group)
+        all_reduce(top, dist.ReduceOp.MAX, group)
         # What this rank's exponentials lack to those of logits minus the largest of all ranks.
         factor = (own_top - top).exp() if num_real else torch.zeros_like(top)
         sums = torch.stack([own_sum * factor, torch.where(here, target - top, 0.0)])
-        _all_reduce(sums, dist.ReduceOp.SUM, group)
+        all_reduce(sums, dist.ReduceOp.SUM, group)
         denominator, target = sums
         log_denominator = denominator.log()
         log_partition = log_denominator + top
@@ -95,7 +95,7 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         return grad.view(ctx.shape), None, None, None, None
 
 
-def _exponentials_in_place(logits: Tensor) -> tuple[Tensor, Tensor]:
+def exponentials_in_place(logits: Tensor) -> tuple[Tensor, Tensor]:
     """logits float32 [n, v] become exp(logits - largest of the row); the largest and the sum of each row."""
     if logits.device.type == "cpu" and native_ops_available():
         largest, sums = torch.ops.triarch.exponentials_(logits)
@@ -106,6 +106,7 @@ def _exponentials_in_place(logits: Tensor) -> tuple[Tensor, Tensor]:
     return largest, logits.sub_(largest[:, None]).exp_().sum(dim=-1)
 
 
-def _all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: ProcessGroup) -> None:
+def all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: ProcessGroup) -> None:
+    """dist.all_reduce, without its cost where the group has one member."""
     if group.size() > 1:
         dist.all_reduce(tensor, operation, group=group)

@@ -16,6 +16,7 @@ from torch import Tensor
 from megatron.attention.core_attention import AttentionInputs
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
+from megatron.modeling.head_positions import at_head_positions
 from megatron.modeling.head_scale import scaled_for_head
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
@@ -27,7 +28,7 @@ class Decoder(LanguageModule):
     """One pipeline stage of a decoder.
 
     forward(batch) takes the same Batch on every stage and gives hidden states [s, b, h] (under sequence parallelism
-    [s / TP, b, h]), or on the last stage logits [s, b, padded vocabulary / TP].
+    [s / TP, b, h]), or on the last stage logits [s, b, padded vocabulary / TP], those of `head_positions` where given.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class Decoder(LanguageModule):
         if not self.post_process:
             return hidden
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
-        logits, _ = self.output_layer(scaled_for_head(hidden, self.options), weight=weight)
+        hidden = scaled_for_head(at_head_positions(hidden, batch), self.options)
+        logits, _ = self.output_layer(hidden, weight=weight)
         return logits
 
     def _rotary_angles(self, batch: Batch) -> Tensor | None:

@@ -25,6 +25,7 @@ from megatron.layout.pipeline_copies import is_original, mark_copy
 from megatron.layout.stages import Stage
 from megatron.modeling.encoder_decoder_layers import StreamInputs
 from megatron.modeling.encoder_decoder_names import parameter_name
+from megatron.modeling.head_positions import at_head_positions
 from megatron.modeling.head_scale import scaled_for_head
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
@@ -39,8 +40,9 @@ class EncoderDecoder(LanguageModule):
     """One pipeline stage of an encoder-decoder (Vaswani et al. 2017; Raffel et al. 2020).
 
     forward(batch) takes the same Batch on every stage and gives both streams [s_enc + s_dec, b, h], or on the last
-    stage logits of the decoder's positions [s_dec, b, padded vocabulary / TP]. With relative positions each stack has
-    one bias table that its layers share; every stage with layers of the stack holds a copy.
+    stage logits of the decoder's positions [s_dec, b, padded vocabulary / TP], those of `head_positions` where given.
+    With relative positions each stack has one bias table that its layers share; every stage with layers of the stack
+    holds a copy.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class EncoderDecoder(LanguageModule):
         if not self.post_process:
             return hidden
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
-        hidden = scaled_for_head(self.final_layernorm(hidden), self.options)
+        hidden = scaled_for_head(self.final_layernorm(at_head_positions(hidden, batch)), self.options)
         logits, _ = self.output_layer(hidden, weight=weight)
         return logits
 

@@ -58,7 +58,8 @@ class EncoderBatch:
 class Batch:
     """tokens, labels, position_ids: int64 [b, s]. loss_mask: float32 [b, s]. visibility: the keys of each position.
 
-    encoder: the second stream of an encoder-decoder, whose decoder is the first.
+    encoder: the second stream of an encoder-decoder, whose decoder is the first. head_positions: int64 [2, n], the
+    positions and the rows (of the batch) where logits are wanted, [n, 1, vocabulary] of them; None for all positions.
     """
 
     tokens: Tensor
@@ -67,6 +68,7 @@ class Batch:
     position_ids: Tensor
     visibility: Visibility
     encoder: EncoderBatch | None = None
+    head_positions: Tensor | None = None
 
     @property
     def stream_length(self) -> int:

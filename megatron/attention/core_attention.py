@@ -15,6 +15,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor, nn
 
+from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.records.batch import Visibility
 
@@ -27,11 +28,12 @@ class AttentionInputs(PackedSeqParams):
 
     It rides on megatron-core's `packed_seq_params`, the one argument that reaches core attention through pipelines and
     recomputation; each stage builds its own. distance_bias: float32 [local heads, s_q + s_k - 1] shared by all layers
-    (ALiBi), or None.
+    (ALiBi), or None. cache: where keys and values of earlier passes lie, which the visibility counts as keys.
     """
 
     visibility: Visibility | None = None
     distance_bias: Tensor | None = None
+    cache: KeyValueCache | None = None
 
     def __post_init__(self) -> None:
         self.qkv_format = "sbhd"
@@ -65,7 +67,7 @@ class CoreAttention(MegatronModule):
     """Softmax attention over key intervals: query, key, value [s, b, heads, d] -> [s, b, heads x d].
 
     `attend` is an attention backend. With `relative_buckets` the layer owns a T5 bias table, and
-    `bucket_function(s_q, s_k, device)` gives the bucket of each distance.
+    `bucket_function(s_q, s_k, device)` gives the bucket of each distance; the queries are the last of the keys.
     """
 
     def __init__(
@@ -108,15 +110,17 @@ class CoreAttention(MegatronModule):
         s_q + s_k - 1]: what has a gradient must be an argument of functions that are computed again.
         """
         assert packed_seq_params is not None, "the visibility travels on packed_seq_params"
-        visibility = packed_seq_params.visibility
+        visibility, cache = packed_seq_params.visibility, packed_seq_params.cache
         bias = packed_seq_params.distance_bias if attention_mask is None else attention_mask
         assert visibility is not None, "the visibility travels on packed_seq_params"
         if self.relative_bias is not None and self.bucket_function is not None:
-            bias = self.relative_bias(self.bucket_function(query.shape[0], key.shape[0], query.device))
+            bias = self.relative_bias(self.bucket_function(query.shape[0], visibility.num_keys, query.device))
         dropout = self.dropout if self.training else 0.0
 
         def attend() -> Tensor:
             q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
+            if cache is not None:
+                k, v = cache.extend(self, k, v)
             return self.attend(q, k, v, visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
 
         if dropout and not self.config.sequence_parallel:  # under SP the block has already forked the generator

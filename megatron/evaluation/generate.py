@@ -1,7 +1,6 @@
 """Text from a trained model, token by token, on any layout.
 
-There is no cache of keys and values: each new token recomputes its whole row, which is kept at the full length so that
-every step has the same shapes. What stands behind the last token is hidden from it, as during training.
+The first pass reads the prompts, each later one the tokens that were chosen last; keys and values stay in a cache.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from megatron.attention.key_value_cache import KeyValueCache
 from megatron.basics.errors import RunFault, UserError
 from megatron.basics.seeds import seed_for
-from megatron.data.collate import collate
 from megatron.device.device import Device
+from megatron.evaluation.growing_rows import GrowingRows
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
@@ -52,27 +52,31 @@ def generate(
     prompt_rows: PromptRows,
     *,
     vocabulary_size: int,
+    stop: Callable[[list[int]], bool] = lambda _: False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """The new tokens of each prompt; the last one is the end token where the model ended the text itself.
 
     chunks: the model of this rank, without gradient buffers. Every prompt has at least one token and draws from its own
-    generator, a function of (seed, its number): neither layout nor batch changes what is drawn. Data-parallel ranks
-    share the prompts; every rank gets all results. advance(n): n more tokens of this rank's prompts are there. A
+    generator, a function of (seed, its number): neither layout nor batch changes what is drawn. stop(new tokens of a
+    prompt), the same function on all ranks, ends it there. Data-parallel ranks share the prompts, those of similar
+    length at once; every rank gets all results. advance(n): n more tokens of this rank's prompts are there. A
     collective. Raises RunFault for logits that are not finite.
     """
     check_lengths(prompts, options, prompt_rows)
     for chunk in chunks:
         chunk.eval()
     size = options.micro_batch_size
+    by_length = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     results: dict[int, list[int]] = {}
     for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
-        numbers = range(first, min(first + size, len(prompts)))
-        rows = _Rows([prompts[number] for number in numbers], prompt_rows, device)
+        numbers = by_length[first : first + size]
+        rows = GrowingRows([prompts[number] for number in numbers], prompt_rows, options.max_new_tokens, device, stop)
         generators = [torch.Generator().manual_seed(seed_for(options.seed, "generate", number)) for number in numbers]
+        cache = KeyValueCache()
         for _ in range(options.max_new_tokens):
-            logits = read_outputs(chunks, [rows.batch], partial(_next_logits, rows, grid))
-            rows.append(_choose(logits, rows, generators, options, vocabulary_size, grid))
+            logits = read_outputs(chunks, [rows.unread()], partial(_next_logits, grid), cache)
+            rows.append(_choose(logits, generators, options, vocabulary_size, grid, device))
             advance(len(numbers))
             if all(rows.ended):
                 break
@@ -83,52 +87,26 @@ def generate(
     return [everything[number] for number in range(len(prompts))]
 
 
-class _Rows:
-    """Prompts that grow, as one batch whose token tensor is written in place.
-
-    positions: int64 [b], where each row predicts its next token.
-    """
-
-    def __init__(self, prompts: Sequence[Sequence[int]], prompt_rows: PromptRows, device: Device) -> None:
-        rows, positions = zip(*map(prompt_rows.arrange, prompts), strict=True)
-        self.end_token = prompt_rows.rules.end_token
-        self.new_tokens: list[list[int]] = [[] for _ in prompts]
-        self.ended = [False] * len(prompts)
-        self.positions = torch.tensor(positions)
-        self.batch = collate(rows).map(device.put)
-
-    def append(self, chosen: Sequence[int]) -> None:
-        """Add one token to every row that has not ended."""
-        for number, token in enumerate(chosen):
-            if self.ended[number]:
-                continue
-            self.new_tokens[number].append(token)
-            self.ended[number] = token == self.end_token
-            behind = int(self.positions[number]) + 1
-            if behind < self.batch.tokens.shape[1]:  # else the row is full, and the token was a label alone
-                self.batch.tokens[number, behind] = token
-                self.positions[number] = behind
-
-
-def _next_logits(rows: _Rows, grid: Grid, _: Batch, outputs: Tensor) -> Tensor:
+def _next_logits(grid: Grid, _: Batch, outputs: Tensor) -> Tensor:
     """Logits of each row's next token, float32 [b, padded vocabulary] on the host, equal on all tensor ranks."""
-    number = torch.arange(outputs.shape[1], device=outputs.device)
-    own = outputs[rows.positions.to(outputs.device), number].float()
-    parts = [torch.empty_like(own) for _ in range(grid.tensor_size)]
-    dist.all_gather(parts, own, group=grid.tensor_group)
-    return torch.cat(parts, dim=-1).cpu()
+    own = outputs[-1].float()
+    if grid.tensor_size > 1:
+        parts = [torch.empty_like(own) for _ in range(grid.tensor_size)]
+        dist.all_gather(parts, own.contiguous(), group=grid.tensor_group)
+        own = torch.cat(parts, dim=-1)
+    return own.cpu()
 
 
 def _choose(
     logits: list[Tensor],
-    rows: _Rows,
     generators: Sequence[torch.Generator],
     options: GenerationOptions,
     vocabulary_size: int,
     grid: Grid,
-) -> list[int]:
-    """The next token of each row, chosen on the last pipeline stage and told to the others."""
-    chosen = torch.full((len(generators),), rows.end_token, device=rows.batch.tokens.device)
+    device: Device,
+) -> Tensor:
+    """The next token of each row, int64 [b], chosen on the last pipeline stage and told to the others."""
+    chosen = torch.zeros(len(generators), dtype=torch.int64)
     for part in logits:  # the one micro-batch of the last stage
         real = part[:, :vocabulary_size]
         if not torch.isfinite(real).all():
@@ -141,6 +119,7 @@ def _choose(
                 top_k=options.top_k,
                 top_p=options.top_p,
             )
+    chosen = device.put(chosen)
     if grid.pipeline_size > 1:
         dist.broadcast(chosen, dist.get_global_rank(grid.pipeline_group, grid.pipeline_size - 1), grid.pipeline_group)
-    return chosen.tolist()
+    return chosen

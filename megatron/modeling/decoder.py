@@ -14,6 +14,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron.attention.core_attention import AttentionInputs
+from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
 from megatron.modeling.head_positions import at_head_positions
@@ -29,6 +30,8 @@ class Decoder(LanguageModule):
 
     forward(batch) takes the same Batch on every stage and gives hidden states [s, b, h] (under sequence parallelism
     [s / TP, b, h]), or on the last stage logits [s, b, padded vocabulary / TP], those of `head_positions` where given.
+    With a cache the positions are those behind what the cache has seen, and the last one alone gets logits, [1, b,
+    padded vocabulary / TP].
     """
 
     def __init__(
@@ -87,17 +90,19 @@ class Decoder(LanguageModule):
         tensors = input_tensor if isinstance(input_tensor, list) else [input_tensor]
         self.decoder.set_input_tensor(tensors[0])
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, cache: KeyValueCache | None = None) -> Tensor:
         """[b, s] tokens -> hidden states or logits, see the class."""
         hidden = self.embedding(batch.tokens, batch.position_ids) if self.pre_process else None
         hidden = self.decoder(
             hidden_states=hidden,
             attention_mask=None,
             rotary_pos_emb=self._rotary_angles(batch),
-            packed_seq_params=self._attention_inputs(batch),
+            packed_seq_params=self._attention_inputs(batch, cache),
         )
         if not self.post_process:
             return hidden
+        if cache is not None:
+            hidden = hidden[-1:]
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
         hidden = scaled_for_head(at_head_positions(hidden, batch), self.options)
         logits, _ = self.output_layer(hidden, weight=weight)
@@ -109,15 +114,15 @@ class Decoder(LanguageModule):
         width = int(self.options.head_size * self.options.rotary_percent)
         return rotary_angles(batch.position_ids, width, self.options.rotary_base)
 
-    def _attention_inputs(self, batch: Batch) -> AttentionInputs:
+    def _attention_inputs(self, batch: Batch, cache: KeyValueCache | None) -> AttentionInputs:
         bias = None
         if self.options.position_embedding_type == "alibi":
-            length, device = batch.tokens.shape[1], batch.tokens.device
-            slopes = alibi_slopes(self.config.num_attention_heads).to(device)
+            apart = distances(batch.tokens.shape[1], batch.visibility.num_keys, batch.tokens.device)
+            slopes = alibi_slopes(self.config.num_attention_heads).to(apart.device)
             local = slopes.chunk(self.tp_group.size())[self.tp_group.rank()]
             # Distances ahead of the query are masked for a causal model; a prefix sees them symmetrically.
-            bias = -local[:, None] * distances(length, length, device).abs().to(torch.float32)
-        return AttentionInputs(visibility=batch.visibility, distance_bias=bias)
+            bias = -local[:, None] * apart.abs().to(torch.float32)
+        return AttentionInputs(visibility=batch.visibility, distance_bias=bias, cache=cache)
 
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None

@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
 from megatron.attention.core_attention import AttentionInputs, DistanceBias
+from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.pipeline_copies import is_original, mark_copy
 from megatron.layout.stages import Stage
@@ -43,6 +44,9 @@ class EncoderDecoder(LanguageModule):
     stage logits of the decoder's positions [s_dec, b, padded vocabulary / TP], those of `head_positions` where given.
     With relative positions each stack has one bias table that its layers share; every stage with layers of the stack
     holds a copy.
+
+    With a cache the decoder's positions are those behind what the cache has seen, and the last one alone gets logits,
+    [1, b, padded vocabulary / TP]; the encoder's are there in the first pass and none of them later.
     """
 
     def __init__(
@@ -128,7 +132,7 @@ class EncoderDecoder(LanguageModule):
         """Take the streams of the previous stage; called by megatron-core's schedules."""
         self.input_tensor = input_tensor[0] if isinstance(input_tensor, list) else input_tensor
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, cache: KeyValueCache | None = None) -> Tensor:
         """[b, s_enc] and [b, s_dec] tokens -> streams or logits, see the class."""
         assert batch.encoder is not None, "an encoder-decoder takes batches with an encoder's side"
         encoded, hidden = self._embed(batch, batch.encoder) if self.pre_process else self._received(batch.encoder)
@@ -136,10 +140,12 @@ class EncoderDecoder(LanguageModule):
             hidden_states=hidden,
             attention_mask=self._biases(batch, batch.encoder),
             context=encoded,
-            packed_seq_params=self._stream_inputs(batch, batch.encoder),
+            packed_seq_params=self._stream_inputs(batch, batch.encoder, cache),
         )
         if not self.post_process:
             return hidden
+        if cache is not None:
+            hidden = hidden[-1:]
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
         hidden = scaled_for_head(self.final_layernorm(at_head_positions(hidden, batch)), self.options)
         logits, _ = self.output_layer(hidden, weight=weight)
@@ -165,14 +171,14 @@ class EncoderDecoder(LanguageModule):
             length //= self.config.tensor_model_parallel_size
         return self.input_tensor[:length], self.input_tensor[length:]
 
-    def _stream_inputs(self, batch: Batch, encoder: EncoderBatch) -> StreamInputs:
+    def _stream_inputs(self, batch: Batch, encoder: EncoderBatch, cache: KeyValueCache | None) -> StreamInputs:
         return StreamInputs(
             encoder=AttentionInputs(visibility=encoder.visibility),
-            decoder=AttentionInputs(visibility=batch.visibility),
-            cross=AttentionInputs(visibility=encoder.cross_visibility),
+            decoder=AttentionInputs(visibility=batch.visibility, cache=cache),
+            cross=AttentionInputs(visibility=encoder.cross_visibility, cache=cache),
             encoder_angles=self._rotary_angles(encoder.position_ids),
             decoder_angles=self._rotary_angles(batch.position_ids),
-            encoder_distances=2 * encoder.tokens.shape[1] - 1,
+            encoder_distances=max(2 * encoder.tokens.shape[1] - 1, 0),
         )
 
     def _rotary_angles(self, position_ids: Tensor) -> Tensor | None:
@@ -182,28 +188,30 @@ class EncoderDecoder(LanguageModule):
         return rotary_angles(position_ids, width, self.options.rotary_base)
 
     def _biases(self, batch: Batch, encoder: EncoderBatch) -> Tensor | None:
-        """Biases by distance of both stacks side by side, float32 [local heads, 2 s_enc - 1 + 2 s_dec - 1], or None.
+        """Biases by distance of both stacks side by side, float32 [local heads, n], or None.
 
-        The part of a stack without layers here stays empty of meaning.
+        n: the distances in the encoder, 2 s_enc - 1, and those in the decoder, s_dec + s_k - 1 with s_k = s_dec but for
+        a cache. The part of a stack without layers here stays empty of meaning; a stack without positions has none.
         """
         kind = self.options.position_embedding_type
         if kind not in ("relative", "alibi"):
             return None
-        lengths = {"encoder": encoder.tokens.shape[1], "decoder": batch.tokens.shape[1]}
         device = batch.tokens.device
         parts = []
-        for name, length in lengths.items():
+        for name, part in (("encoder", encoder), ("decoder", batch)):
+            lengths = part.tokens.shape[1], part.visibility.num_keys
+            table: DistanceBias | None = getattr(self, f"{name}_bias")
+            if not lengths[0]:
+                continue
             if kind == "alibi":
                 slopes = alibi_slopes(self.config.num_attention_heads).to(device)
                 local = slopes.chunk(self.tp_group.size())[self.tp_group.rank()]
-                parts.append(-local[:, None] * distances(length, length, device).abs().to(torch.float32))
-                continue
-            table: DistanceBias | None = getattr(self, f"{name}_bias")
-            if table is not None:
-                parts.append(table(buckets_of(self.options, name == "encoder", length, length, device)))
+                parts.append(-local[:, None] * distances(*lengths, device).abs().to(torch.float32))
+            elif table is not None:
+                parts.append(table(buckets_of(self.options, name == "encoder", *lengths, device)))
             else:
                 heads = self.pipeline_copies[name][0][0]
-                parts.append(torch.zeros(heads, 2 * length - 1, device=device))
+                parts.append(torch.zeros(heads, sum(lengths) - 1, device=device))
         return torch.cat(parts, dim=1)
 
     def global_name(self, name: str) -> str:

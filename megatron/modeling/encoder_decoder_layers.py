@@ -62,9 +62,11 @@ class EncoderLayer(TransformerLayer):
         packed_seq_params: StreamInputs | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """(decoder states [s_dec, b, h] as they came, encoder states [s_enc, b, h])."""
+        """(decoder states [s_dec, b, h] as they came, encoder states [s_enc, b, h], which may be none)."""
         inputs = packed_seq_params
         assert inputs is not None and context is not None, "an encoder-decoder passes both streams through its block"
+        if not len(context):  # what the decoder reads of them is in its cache
+            return _leave(hidden_states, context, self.ends_stage)
         bias = None if attention_mask is None else attention_mask[:, : inputs.encoder_distances]
         encoded, _ = super().forward(
             context, attention_mask=bias, rotary_pos_emb=inputs.encoder_angles, packed_seq_params=inputs.encoder

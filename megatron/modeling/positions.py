@@ -39,8 +39,11 @@ def alibi_slopes(num_heads: int) -> Tensor:
 
 
 def distances(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """k - q for each entry of a distance bias, int64 [s_q + s_k - 1]: from -(s_q - 1) to s_k - 1."""
-    return torch.arange(-(num_queries - 1), num_keys, device=device)
+    """k - q for each entry of a distance bias, int64 [s_q + s_k - 1], where the queries are the last of the keys.
+
+    From -(s_k - 1), the last query and the first key, to s_q - 1, the first query and the last key.
+    """
+    return torch.arange(1 - num_keys, num_queries, device=device)
 
 
 def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int, *, bidirectional: bool) -> Tensor:

@@ -115,7 +115,10 @@ def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, owns
 def buckets_of(
     options: ModelOptions, bidirectional: bool, num_queries: int, num_keys: int, device: torch.device
 ) -> Tensor:
-    """T5's bucket of each distance between queries and keys, int64 [s_q + s_k - 1]."""
+    """T5's bucket of each distance between queries and keys, the last of which are the queries' own.
+
+    int64 [s_q + s_k - 1].
+    """
     return relative_buckets(
         distances(num_queries, num_keys, device),
         options.relative_attention_num_buckets,

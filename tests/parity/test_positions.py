@@ -34,7 +34,7 @@ def test_bias_by_distance_is_t5s_matrix(is_decoder):
     config = T5Config(num_heads=3, d_model=12, d_kv=4, is_decoder=is_decoder, relative_attention_max_distance=20)
     theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
     queries, keys = 40, 50
-    expected = theirs.compute_bias(queries, keys)[0]
+    expected = theirs.compute_bias(queries, keys, past_seen_tokens=keys - queries)[0]
     buckets = relative_buckets(
         distances(queries, keys, torch.device("cpu")),
         config.relative_attention_num_buckets,

@@ -13,6 +13,8 @@ from megatron.basics.option import Options, flag_of
 from megatron.cli import (
     adapt,
     adaptation_speed,
+    evaluate,
+    evaluation_report,
     generate,
     inspect_data,
     plan,
@@ -61,6 +63,8 @@ COMMANDS = (
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
     Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),
+    Command(("tools/evaluate.py",), evaluate.DESCRIPTION, evaluate.SECTIONS),
+    Command(("tools/compare_evaluations.py",), evaluation_report.DESCRIPTION, evaluation_report.SECTIONS),
     Command(("tools/inspect_data.py",), inspect_data.DESCRIPTION, inspect_data.SECTIONS, takes_run_settings=True),
     Command(("tools/plan.py",), plan.DESCRIPTION, plan.SECTIONS, takes_run_settings=True),
     Command(("tools/plot_loss.py",), plot_loss.DESCRIPTION, plot_loss.SECTIONS),

@@ -1,4 +1,4 @@
-"""What `tools/generate.py` can be told."""
+"""What commands can be told that use a trained model: which one, and what to do with it."""
 
 from __future__ import annotations
 
@@ -76,3 +76,56 @@ class GenerationOptions(Options):
         """Which of these settings need each other."""
         if self.temperature == 0 and (self.top_k is not None or self.top_p < 1):
             yield "--top-k and --top-p choose nothing at --temperature 0; leave them out or raise the temperature."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredModelOptions(TrainedModelOptions):
+    """Which model to score: a run of ours, or an exported folder through lm-eval's own class."""
+
+    hf: str | None = option(
+        None, "Score this Hugging Face folder with lm-eval's own class `hf` instead, in one process.", metavar="FOLDER"
+    )
+
+    def rules(self) -> Iterator[str]:
+        """One model, and settings that it takes."""
+        if self.hf is None:
+            if not self.load:
+                yield "--load is missing; give the run folder of a trained model, or an exported folder as --hf."
+            return
+        if self.load:
+            yield "--load and --hf exclude each other; give one model."
+        names = ("load_iteration", "tokenizer_model", "tensor_model_parallel_size", "pipeline_model_parallel_size")
+        yield from self.without_effect(names, "with --hf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(Options):
+    """Which tasks of lm-eval to score, on which data, and where the report goes."""
+
+    group: ClassVar[str] = "evaluation"
+
+    tasks: list[str] = option([], "Tasks, tags or groups by lm-eval's names.", metavar="NAME")
+    eai_eval: bool = option(
+        False, "Score the zero-shot tasks of Wang et al. 2022 and the mean over those that it aggregates."
+    )
+    data_dir: str | None = option(
+        None, "Folder with data of tasks, which then replaces what they would fetch; no network is used.", metavar="DIR"
+    )
+    include_path: list[str] = option([], "Folders with YAML files of further tasks.", metavar="DIR")
+    limit: int | None = option(None, "Examples of each task. Default: all.", minimum=1)
+    num_fewshot: int | None = option(
+        None, "Examples in front of each question. Default: as the task says, mostly none.", minimum=0
+    )
+    micro_batch_size: int = option(8, "Rows that go through the model at once.", minimum=1)
+    output_path: str | None = option(
+        None,
+        "Folder for results.json, results.md, results.html and results.png. Default: print the table alone.",
+        metavar="FOLDER",
+    )
+
+    def rules(self) -> Iterator[str]:
+        """There is something to do."""
+        if not self.tasks and not self.eai_eval:
+            yield "--tasks is missing; name tasks of lm-eval, or add --eai-eval for the study's list."
+        if self.eai_eval and self.num_fewshot:
+            yield f"--num-fewshot {self.num_fewshot} excludes --eai-eval, which is zero-shot; leave one out."

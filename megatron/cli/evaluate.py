@@ -1,0 +1,246 @@
+"""The command that scores a trained model on tasks of lm-eval."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from megatron.basics.errors import UserError
+from megatron.basics.option import Options
+from megatron.cli.flags import parse
+from megatron.cli.run_config import world_size_from_environment
+from megatron.cli.start_up import quiet_libraries
+from megatron.evaluation.eai_eval import EAI_TASKS
+from megatron.evaluation.options import EvaluationOptions, GenerationOptions, ScoredModelOptions
+
+if TYPE_CHECKING:
+    from megatron.device.device import Device
+    from megatron.evaluation.lm_eval_adapter import LoadedTasks, TaskShelf
+    from megatron.evaluation.score import Score
+    from megatron.evaluation.scored_rows import ScoreRequest
+    from megatron.layout.grid import Grid
+
+DESCRIPTION = "Score a trained model on tasks of lm-eval; alone or under torchrun, on any layout."
+SECTIONS: dict[str, type[Options]] = {"scored_model": ScoredModelOptions, "evaluation": EvaluationOptions}
+OWN_MODEL_FILE = Path(__file__).parents[1] / "conversion" / "modeling_files" / "modeling_triarch.py"
+ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises UserError and RunFault."""
+    sections = parse(
+        sys.argv[1:] if argv is None else argv,
+        SECTIONS,
+        description=DESCRIPTION,
+        rules=(_model_is_there, _folders_are_there, _one_process_with_hf),
+    )
+    model: ScoredModelOptions = sections["scored_model"]
+    options: EvaluationOptions = sections["evaluation"]
+    if options.data_dir is not None:
+        os.environ.update(dict.fromkeys(ONLINE, "1"))  # the libraries read it when they are imported
+    quiet_libraries()
+    if model.hf is not None:
+        _report(_score_folder(model, options), options)
+        return
+    _score_run(model, options)
+
+
+def _model_is_there(scored_model: ScoredModelOptions) -> Iterator[str]:
+    """There is a folder to read."""
+    flag, folder = ("--hf", scored_model.hf) if scored_model.hf else ("--load", scored_model.load)
+    if not Path(str(folder)).is_dir():
+        yield f"{flag} {folder} is not a folder; check the path."
+    elif scored_model.hf and not (Path(scored_model.hf) / "config.json").is_file():
+        yield f"--hf {folder} holds no config.json; give a folder that transformers or our export has written."
+
+
+def _folders_are_there(evaluation: EvaluationOptions) -> Iterator[str]:
+    """Data and tasks can be looked for."""
+    named = [("--include-path", path) for path in evaluation.include_path]
+    if evaluation.data_dir is not None:
+        named.append(("--data-dir", evaluation.data_dir))
+    for flag, path in named:
+        if not Path(path).is_dir():
+            yield f"{flag} {path} is not a folder; check the path."
+
+
+def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
+    """lm-eval's class is not started by torchrun here."""
+    if scored_model.hf and world_size_from_environment() > 1:
+        yield "--hf takes one process; start it without torchrun, or score the run itself with --load."
+
+
+def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
+    """Results of an exported folder, by lm-eval's own class."""
+    from megatron.evaluation.lm_eval_adapter import evaluate
+
+    folder = Path(str(model.hf))
+    tasks = _load_tasks(options)
+    device = None if model.device == "auto" else model.device
+    arguments = {"pretrained": str(folder), "dtype": "float32", "trust_remote_code": _is_ours(folder)}
+    results = evaluate("hf", arguments, tasks, **_settings(options), device=device)
+    facts = {"name": folder.name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
+    return results | {"triarch": facts | _task_facts(options, tasks)}
+
+
+def _is_ours(folder: Path) -> bool:
+    """The folder's code is the file that we export, so that running it runs nobody else's."""
+    shipped = folder / OWN_MODEL_FILE.name
+    others = {path.name for path in folder.glob("*.py")} - {shipped.name}
+    return shipped.is_file() and not others and filecmp.cmp(shipped, OWN_MODEL_FILE, shallow=False)
+
+
+def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
+    """Score a run of ours and write the report on the main rank. A collective."""
+    from megatron.cli.trained_model import load_model, read_record
+    from megatron.device.device import choose_device, require_supported_versions
+
+    require_supported_versions()
+    device = choose_device(model.device)
+    config, tokenizer = read_record(model)
+    tasks = _load_tasks(options)
+    from megatron.cli.wire import prompt_rows_of
+    from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
+    from megatron.layout import grid as grids
+
+    prompt_rows = prompt_rows_of(config, tokenizer)
+    grid = grids.initialise(config.layout, device)
+    try:
+        chunks = load_model(model, config, tokenizer, device, grid)
+        lm = TriarchLM(
+            _scorer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size, options.micro_batch_size),
+            _writer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size),
+            tokenizer,
+            prompt_rows,
+            options.micro_batch_size,
+        )
+        with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
+            results = evaluate(lm, None, tasks, **_settings(options))
+        if grid.is_main:
+            facts = _run_facts(model, prompt_rows.rule)
+            _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
+    finally:
+        grids.shut_down()
+
+
+def _scorer(
+    chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int, micro_batch_size: int
+) -> Callable[[Sequence[ScoreRequest]], list[Score]]:
+    """`score` of this model, with a bar on the main rank."""
+    from megatron.evaluation.score import score
+
+    def score_all(requests: Sequence[ScoreRequest]) -> list[Score]:
+        with _bar("score", len(requests), "request", grid) as advance:
+            return score(
+                chunks,
+                grid,
+                device,
+                requests,
+                prompt_rows,
+                vocabulary_size=vocabulary_size,
+                micro_batch_size=micro_batch_size,
+                advance=advance,
+            )
+
+    return score_all
+
+
+def _writer(
+    chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int
+) -> Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]:
+    """`generate` of this model, with a bar on the main rank."""
+    from megatron.evaluation.generate import generate
+
+    def write_all(
+        prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Callable[[list[int]], bool]
+    ) -> list[list[int]]:
+        with _bar("generate", None, "token", grid) as advance:
+            return generate(
+                chunks,
+                grid,
+                device,
+                prompts,
+                options,
+                prompt_rows,
+                vocabulary_size=vocabulary_size,
+                stop=stop,
+                advance=advance,
+            )
+
+    return write_all
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int | None, unit: str, grid: Grid) -> Iterator[Callable[[int], None]]:
+    from megatron.basics.progress import progress
+
+    shown: AbstractContextManager[Any] = progress(what, total, unit) if grid.is_main else nullcontext()
+    with shown as bar:
+        yield bar.advance if bar else lambda _: None
+
+
+def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
+    """The tasks that were asked for. Raises UserError for unknown names, and for named tasks without data."""
+    from megatron.evaluation.lm_eval_adapter import TaskShelf
+
+    shelf = TaskShelf(options.include_path, None if options.data_dir is None else Path(options.data_dir))
+    unknown = shelf.unknown(options.tasks)
+    if unknown:
+        raise UserError(*unknown)
+    tasks = shelf.load([*options.tasks, *(entry.task for entry in EAI_TASKS if options.eai_eval)])
+    of_the_study = {entry.task for entry in EAI_TASKS} if options.eai_eval else set()
+    named = [name for name in tasks.missing if name not in of_the_study or name in options.tasks]
+    if named or not tasks.specs:
+        raise UserError(*_without_data(shelf, tasks, named or list(tasks.missing)))
+    return tasks
+
+
+def _without_data(shelf: TaskShelf, tasks: LoadedTasks, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield (
+            f"--tasks {name} has no data: {shelf.looked_in(name)} ({tasks.missing[name]}); put a file there and name "
+            "its folder as --data-dir."
+        )
+
+
+def _settings(options: EvaluationOptions) -> dict[str, Any]:
+    return {"limit": options.limit, "num_fewshot": options.num_fewshot, "batch_size": options.micro_batch_size}
+
+
+def _run_facts(model: ScoredModelOptions, rule: str) -> dict[str, Any]:
+    """What the results say of the model."""
+    from megatron.cli.origin import Origin, newest_checkpoint
+    from megatron.cli.run_record import lineage_line
+
+    run = Path(str(model.load))
+    _, folder, contents = newest_checkpoint(Origin(run, model.load_iteration, weights_only=True))
+    return {
+        "name": run.resolve().name,
+        "checkpoint": str(folder),
+        "lineage": lineage_line(contents.lineage),
+        "scoring_rule": rule,
+        "tensor_model_parallel_size": model.tensor_model_parallel_size,
+        "pipeline_model_parallel_size": model.pipeline_model_parallel_size,
+    }
+
+
+def _task_facts(options: EvaluationOptions, tasks: LoadedTasks) -> dict[str, Any]:
+    """What the results say of the tasks."""
+    return {"eai_eval": options.eai_eval, "limit": options.limit, "missing": tasks.missing, "data": tasks.data}
+
+
+def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:
+    from megatron.cli.evaluation_report import write_report
+    from megatron.evaluation.report import Results, markdown
+
+    run = Results(content["triarch"]["name"], content)
+    print(markdown([run]), end="")
+    if options.output_path is not None:
+        write_report(Path(options.output_path), [run])

@@ -1,0 +1,154 @@
+"""Data sets of evaluation tasks from folders on this machine.
+
+Three forms are read, for each split the first that is there:
+    TASK/SPLIT.jsonl or .jsonl.gz       one example a line, in the columns of the original data set
+    DATA_SET/CONFIGURATION/SPLIT        a folder written by `datasets.Dataset.save_to_disk`
+    TASK/SPLIT_rc_5shot/requests.jsonl.gz   requests of OLMo's in-loop evaluation, whose examples are taken out
+TASK is lm-eval's name of the task; SPLIT is train, validation or test. The first two may also lie in --data-dir itself,
+in its `hf_datasets`, the last in its `oe_eval_tasks`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megatron.basics.errors import UserError
+from megatron.evaluation.original_columns import ORIGINAL_COLUMNS
+
+SPLITS = ("train", "validation", "test")
+Example = dict[str, Any]
+
+# Where folders of data sets have other names than the data sets that lm-eval asks for.
+RENAMED = {
+    "piqa/none": "piqa/plain_text",
+    "siqa/none": "social_i_qa/none",
+    "commonsense_qa/none": "tau/commonsense_qa/none",
+}
+# Names of a split in the folders of requests; those that are not parted hold what the task is evaluated on.
+REQUEST_FOLDERS = {
+    "train": ("train_rc_5shot",),
+    "validation": ("val_rc_5shot", "rc_0shot"),
+    "test": ("test_rc_5shot",),
+}
+
+
+@dataclass(frozen=True)
+class DataSetName:
+    """What a task of lm-eval asks for: `dataset_path` and `dataset_name` of its configuration."""
+
+    path: str
+    configuration: str | None
+
+    @property
+    def folder(self) -> str:
+        """`super_glue/copa` of aps/super_glue and copa; `none` stands for no configuration."""
+        return f"{self.path.rsplit('/', 1)[-1]}/{self.configuration or 'none'}"
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """The splits of a task that are there: for each, the file or folder, and how to read it."""
+
+    files: Mapping[str, Path]
+    readers: Mapping[str, Callable[[], Any]]
+
+    def data_set(self) -> Any:
+        """A `datasets.DatasetDict` with these splits."""
+        import datasets  # a second to import
+
+        return datasets.DatasetDict({split: read() for split, read in self.readers.items()})
+
+
+def find_local_data(folder: Path, task: str, name: DataSetName) -> LocalData | None:
+    """What `folder` has of a task, or None where it has nothing to evaluate on. Raises UserError for a broken file."""
+    files: dict[str, Path] = {}
+    readers: dict[str, Callable[[], Any]] = {}
+    for split in SPLITS:
+        for path, read in _candidates(folder, task, name, split):
+            if path.exists():
+                files[split], readers[split] = path, read
+                break
+    return LocalData(files, readers) if files.keys() & {"validation", "test"} else None
+
+
+def places(folder: Path, task: str, name: DataSetName) -> list[Path]:
+    """Where the examples of a task are looked for."""
+    return [path for split in SPLITS[1:] for path, _ in _candidates(folder, task, name, split)]
+
+
+def _candidates(folder: Path, task: str, name: DataSetName, split: str) -> Iterator[tuple[Path, Callable[[], Any]]]:
+    """The places of a split in the order of preference, each with what reads it."""
+    for ending in (".jsonl", ".jsonl.gz"):
+        path = folder / task / f"{split}{ending}"
+        yield path, _JsonLines(path)
+    for base in (folder, folder / "hf_datasets"):
+        for data_set in (name.folder, RENAMED.get(name.folder)):
+            if data_set is not None:
+                path = base / data_set / split
+                yield path, _SavedFolder(path)
+    for base in (folder, folder / "oe_eval_tasks"):
+        for requests in REQUEST_FOLDERS[split]:
+            path = base / task / requests / "requests.jsonl.gz"
+            yield path, _Requests(path, task)
+
+
+@dataclass(frozen=True)
+class _JsonLines:
+    """Reads a file of examples."""
+
+    path: Path
+
+    def __call__(self) -> Any:
+        return _from_examples([*_json_lines(self.path)])
+
+
+@dataclass(frozen=True)
+class _SavedFolder:
+    """Reads a folder that the datasets library has written."""
+
+    path: Path
+
+    def __call__(self) -> Any:
+        import datasets
+
+        try:
+            return datasets.load_from_disk(str(self.path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"--data-dir: {self.path} is no folder of the datasets library ({error}).") from error
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """Reads the examples of requests: one request for each choice, and some twice."""
+
+    path: Path
+    task: str
+
+    def __call__(self) -> Any:
+        original = ORIGINAL_COLUMNS.get(self.task, dict)
+        documents = {json.dumps(line["doc"], sort_keys=True): line["doc"] for line in _json_lines(self.path)}
+        return _from_examples([original(document) for document in documents.values()])
+
+
+def _from_examples(examples: list[Example]) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_list(examples)
+
+
+def _json_lines(path: Path) -> Iterator[Example]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                example = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"--data-dir: line {number} of {path} is not JSON ({error}); mend the file.") from error
+            if not isinstance(example, dict):
+                raise UserError(f"--data-dir: line {number} of {path} is not an object of columns; mend the file.")
+            yield example

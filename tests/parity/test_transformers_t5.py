@@ -39,8 +39,12 @@ VERSIONS = {
 
 @pytest.fixture(params=VERSIONS)
 def both(request):
+    return make_both(request.param)
+
+
+def make_both(version):
     """Our model and theirs in float64, with the same random weights."""
-    theirs_changed, ours_changed = VERSIONS[request.param]
+    theirs_changed, ours_changed = VERSIONS[version]
     config = transformers.T5Config(
         vocab_size=VOCABULARY, dropout_rate=0.0, decoder_start_token_id=0, use_cache=False, **SIZES, **theirs_changed
     )

@@ -24,7 +24,7 @@ class Family:
     more than a field, from a config and the folder's tensor names; write: the inverse, more fields of the config.
     copies: tensors that may stand in a folder as copies of another one, by name. aliases: names of older folders, and
     what they are now. ignored: patterns of names of tensors that say nothing of the model. files: further files of an
-    export.
+    export, contents by name. architecture_field: the config field that says which of `architectures` a folder holds.
     """
 
     name: str
@@ -44,10 +44,16 @@ class Family:
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    architecture_field: str | None = None
 
-    def faults(self, described: DescribedModel) -> Iterator[str]:
-        """One sentence for each thing about a model of ours that no folder of this family can say."""
-        if described.architecture not in self.architectures:
+    def faults(self, described: DescribedModel, *, by_name: bool = False) -> Iterator[str]:
+        """One sentence for each thing about a model of ours that no folder of this family can say.
+
+        by_name: --family named this one. A prefix decoder may then become a causal folder: its weights are the same,
+        and it reads its inputs from left to right there.
+        """
+        becomes_causal = by_name and self.holds_as_causal(described)
+        if described.architecture not in self.architectures and not becomes_causal:
             yield f"--family {self.name} holds {', '.join(self.architectures)}, and this is a {described.architecture}."
             return
         model = described.canonical_model()
@@ -60,6 +66,13 @@ class Family:
             if own not in values:
                 legal = ", ".join(map(str, values))
                 yield f"--family {self.name} has no {_setting(name, own)}; its models have one of {legal}."
+
+    def holds_as_causal(self, described: DescribedModel) -> bool:
+        """Whether a folder of this family would read a prefix decoder's inputs from left to right."""
+        is_prefix_decoder = described.architecture == "prefix_decoder"
+        return (
+            is_prefix_decoder and "prefix_decoder" not in self.architectures and "causal_decoder" in self.architectures
+        )
 
     def config(self, described: DescribedModel) -> dict[str, Any]:
         """The content of config.json."""
@@ -74,6 +87,7 @@ class Family:
             "bos_token_id": described.start_token,
             "eos_token_id": described.end_token,
             "pad_token_id": described.pad_token,
+            **({self.architecture_field: described.architecture} if self.architecture_field else {}),
             **sizes,
             **self.expected,
             **self.write(described),
@@ -99,10 +113,11 @@ class Family:
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
         return DescribedModel(
-            architecture=self.architectures[0],
+            architecture=config[self.architecture_field] if self.architecture_field else self.architectures[0],
             model=ModelOptions(**settings),
             vocabulary_size=config["vocab_size"],
             max_positions=config[self.positions],
+            begins_with_start_token=bool(config.get("begins_with_start_token")),
             start_token=config.get("bos_token_id"),
             end_token=config.get("eos_token_id"),
             pad_token=config.get("pad_token_id"),

@@ -1,4 +1,4 @@
-"""The families that folders can be of, the commonest first."""
+"""The families that folders can be of, the commonest first, our own class last."""
 
 from megatron.basics.registry import Registry
 
@@ -10,5 +10,6 @@ FAMILIES = Registry(
         "qwen3": "megatron.conversion.families.llama:QWEN3",
         "gpt2": "megatron.conversion.families.gpt2:GPT2",
         "gpt_neox": "megatron.conversion.families.gpt_neox:GPT_NEOX",
+        "triarch_decoder": "megatron.conversion.families.triarch_decoder:TRIARCH_DECODER",
     },
 )

@@ -1,0 +1,1 @@
+"""Model code that travels inside exports; each file needs torch and transformers alone."""

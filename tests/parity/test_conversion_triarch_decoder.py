@@ -1,0 +1,272 @@
+"""Decoders of all kinds leave with their own modelling file: a process that knows nothing of ours gets our numbers."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.row_rules import RowRules
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.registry import FAMILIES
+from megatron.conversion.rules import expand
+from megatron.data.collate import collate
+from megatron.evaluation.generate import generate
+from megatron.evaluation.options import GenerationOptions
+from megatron.evaluation.prompt_rows import PromptRows
+from megatron.modeling.options import ModelOptions
+from megatron.records.example import SequencePair
+from tests.oracles.one_process_model import DEVICE, build_decoder, one_process_grid, recipe_of
+
+LENGTH = 40
+NEW_TOKENS = 10
+PREFIXES = (1, 13, 38)
+PROMPTS = ([5, 6, 7], [50], list(range(1, 26)), [3, 3, 3, 3, 9])
+SIZES = {"num_layers": 2, "hidden_size": 48, "num_attention_heads": 6}
+RMS = {"normalization": "RMSNorm", "norm_epsilon": 1e-6, "disable_bias_linear": True}
+RELATIVE = {
+    "position_embedding_type": "relative",
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+}
+# name: architecture, words, settings
+CASES = {
+    "like gpt2": ("causal_decoder", 101, SIZES),
+    "alibi": (
+        "causal_decoder",
+        101,
+        {**SIZES, "position_embedding_type": "alibi", "activation": "geglu", "num_query_groups": 3},
+    ),
+    "prefix, alibi": ("prefix_decoder", 128, {**SIZES, "position_embedding_type": "alibi", "activation": "relu"}),
+    "prefix, of the study": (
+        "prefix_decoder",
+        101,
+        {**SIZES, **RMS, **RELATIVE, "activation": "geglu_tanh", "scale_logits": True, "softmax_scale": 1.0},
+    ),
+    "relative": ("causal_decoder", 101, {**SIZES, **RELATIVE, "qk_layernorm": True, "activation": "gelu_tanh"}),
+    "prefix, like qwen": (
+        "prefix_decoder",
+        101,
+        {
+            **SIZES,
+            **RMS,
+            "position_embedding_type": "rope",
+            "rotary_percent": 0.5,
+            "rotary_base": 500,
+            "activation": "swiglu",
+            "ffn_hidden_size": 72,
+            "add_qkv_bias": True,
+            "num_query_groups": 2,
+            "untie_embeddings_and_output_weights": True,
+        },
+    ),
+    "no positions, wide heads": (
+        "causal_decoder",
+        130,
+        {**SIZES, **RMS, "position_embedding_type": "none", "qk_layernorm": True, "kv_channels": 12},
+    ),
+    "prefix, learned": (
+        "prefix_decoder",
+        101,
+        {**SIZES, "untie_embeddings_and_output_weights": True, "hidden_dropout": 0.1, "attention_dropout": 0.1},
+    ),
+}
+STRANGER = """
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+for folder in map(Path, sys.argv[1:]):
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+    given = load_file(folder / "given")
+    tokens, lengths, prompts, sizes = (given[name] for name in ("tokens", "lengths", "prompts", "sizes"))
+    place = torch.arange(tokens.shape[1])
+    answers = {}
+    with torch.no_grad():
+        answers["causal"] = model(tokens).logits
+        answers["lengths"] = model(tokens, prefix_lengths=lengths).logits
+        answers["types"] = model(tokens, token_type_ids=(place < lengths[:, None]).long()).logits
+        for side in ("left", "right"):
+            number = place - (tokens.shape[1] - lengths[:, None] if side == "left" else 0 * lengths[:, None])
+            real = (number >= 0) & (number < lengths[:, None])
+            padded = tokens.gather(1, number.clamp(0, tokens.shape[1] - 1)).masked_fill(~real, 0)
+            half = lengths // 2
+            logits = model(padded, attention_mask=real.long(), prefix_lengths=half).logits
+            answers[side] = logits[real]
+        single = [model(row[None, :n], prefix_lengths=(n // 2)[None]).logits[0] for row, n in zip(tokens, lengths)]
+        answers["single"] = torch.cat(single)
+        steps = dict(max_new_tokens=int(given["new"]), do_sample=False, eos_token_id=None, pad_token_id=0)
+        mask = torch.arange(prompts.shape[1]) >= prompts.shape[1] - sizes[:, None]
+        whole = dict(input_ids=prompts, attention_mask=mask.long(), **steps)
+        answers["cache"] = model.generate(**whole)
+        answers["recomputed"] = model.generate(**whole, use_cache=False)
+        answers["from the left"] = model.generate(**whole, token_type_ids=torch.zeros_like(prompts))
+        answers["beams"] = model.generate(**whole, num_beams=2)
+        answers["beams recomputed"] = model.generate(**whole, num_beams=2, use_cache=False)
+    save_file({name: value.contiguous() for name, value in answers.items()}, folder / "answers")
+assert not [name for name in sys.modules if name.startswith("megatron")]
+"""
+
+
+def described_case(case):
+    architecture, vocabulary_size, settings = CASES[case]
+    return DescribedModel(
+        architecture=architecture,
+        model=ModelOptions(**settings),
+        vocabulary_size=vocabulary_size,
+        max_positions=LENGTH,
+        end_token=1,
+    )
+
+
+def random_model(described):
+    """Our model with large weights, so that every part of it has a say; the padding of its tables is zero."""
+    recipe = recipe_of(
+        {},
+        max_positions=LENGTH,
+        vocabulary_size=described.vocabulary_size,
+        architecture=described.architecture,
+    )
+    _, ours = build_decoder(recipe.__class__(**{**vars(recipe), "model": described.model}))
+    torch.manual_seed(5)
+    for name, parameter in ours.named_parameters():
+        torch.nn.init.normal_(parameter, 1.0 if name.endswith("norm.weight") else 0.0, 0.2)
+        if name in ("embedding.word_embeddings.weight", "output_layer.weight"):
+            parameter.data[described.vocabulary_size :] = 0
+    return ours.eval()
+
+
+def exported(described, ours, folder):
+    """What an export consists of, without the tokenizer."""
+    family = FAMILIES["triarch_decoder"]
+    assert [*family.faults(described)] == []
+    parameters = dict(ours.named_parameters())
+    tensors = {}
+    for pair in expand(family.rules(described), described):
+        tensors |= pair.to_theirs(parameters.pop(pair.ours).detach())
+    assert not parameters
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(family.config(described)))
+    for name, content in family.files.items():
+        (folder / name).write_text(content)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """By case: (ours, what the stranger was given, what it answered)."""
+    root = tmp_path_factory.mktemp("exports")
+    rng = np.random.default_rng(0)
+    given, models = {}, {}
+    for number, case in enumerate(CASES):
+        folder = root / str(number)
+        folder.mkdir()
+        models[case] = random_model(described_case(case))
+        exported(described_case(case), models[case], folder)
+        longest = max(map(len, PROMPTS))
+        given[case] = {
+            "tokens": torch.from_numpy(rng.integers(2, 100, (len(PREFIXES), LENGTH))),
+            "lengths": torch.tensor(PREFIXES),
+            "prompts": torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in PROMPTS]),
+            "sizes": torch.tensor([len(prompt) for prompt in PROMPTS]),
+            "new": torch.tensor(NEW_TOKENS),
+        }
+        save_file(given[case], folder / "given")
+    folders = [str(root / str(number)) for number in range(len(CASES))]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(root / "modules"), "PYTHONPATH": ""}
+    command = [sys.executable, "-c", STRANGER, *folders]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {
+        case: (models[case], given[case], load_file(f"{folder}/answers"))
+        for case, folder in zip(CASES, folders, strict=True)
+    }
+
+
+def our_logits(case, ours, tokens, prefixes):
+    """[b, s, vocabulary] of tokens [b, s] as rows of training, each with its own prefix."""
+    architecture = ARCHITECTURES["prefix_decoder"]()  # a causal decoder's weights under a prefix decoder's mask
+    rules = RowRules(seq_length=tokens.shape[1], end_token=1)
+    rows = []
+    for row, prefix in zip(tokens.numpy().astype(np.int32), prefixes, strict=True):
+        targets = np.concatenate([row[prefix:], np.zeros(1, np.int32)])  # the last one is a label alone
+        rows.append(architecture.arrange([SequencePair(row[:prefix], targets)], rules))
+    with torch.no_grad():
+        return ours(collate(rows)).transpose(0, 1)[..., : CASES[case][1]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_ours_with_and_without_a_prefix(exports, case):
+    ours, given, answers = exports[case]
+    causal = our_logits(case, ours, given["tokens"], [0, 0, 0])
+    prefixed = our_logits(case, ours, given["tokens"], PREFIXES)
+    scale = float(causal.std())
+    assert scale > 0.1
+    assert not torch.allclose(causal[2], prefixed[2], atol=0.01 * scale)
+    for name, expected in (("causal", causal), ("lengths", prefixed), ("types", prefixed)):
+        assert torch.allclose(answers[name], expected, rtol=1e-5, atol=1e-5 * max(1.0, scale)), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_padding_on_either_side_changes_nothing(exports, case):
+    _, _, answers = exports[case]
+    for side in ("left", "right"):
+        assert torch.allclose(answers[side], answers["single"], rtol=1e-5, atol=3e-5), side
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_generation_reads_prompts_both_ways_and_writes_from_the_left(exports, case):
+    """Greedy tokens of a cache are those of a pass over the whole text for each, and our own command's."""
+    ours, _, answers = exports[case]
+    architecture, vocabulary_size, _ = CASES[case]
+    assert torch.equal(answers["cache"], answers["recomputed"])
+    assert torch.equal(answers["beams"], answers["beams recomputed"])
+    is_prefix = architecture == "prefix_decoder"
+    assert torch.equal(answers["cache"], answers["from the left"]) != is_prefix
+    rules = RowRules(seq_length=LENGTH, end_token=vocabulary_size + 1)
+    written = generate(
+        [ours],
+        one_process_grid(),
+        DEVICE,
+        PROMPTS,
+        GenerationOptions(max_new_tokens=NEW_TOKENS, temperature=0.0),
+        PromptRows(
+            architecture=ARCHITECTURES[architecture](), rules=rules, reads_running_text=False, ends_inputs=False
+        ),
+        vocabulary_size=vocabulary_size,
+    )
+    assert answers["cache"][:, -NEW_TOKENS:].tolist() == written
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_comes_back_as_it_was(tmp_path, case):
+    family, described = FAMILIES["triarch_decoder"], described_case(case)
+    ours = random_model(described)
+    tensors = exported(described, ours, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    again = family.describe(config, tensors)
+    assert again.canonical_model() == described.canonical_model()
+    assert (again.architecture, again.max_positions, again.end_token) == (described.architecture, LENGTH, 1)
+    assert family.config(again) == config
+    parameters = dict(ours.named_parameters())
+    for pair in expand(family.rules(again), again):
+        assert torch.equal(pair.to_ours(tensors), parameters[pair.ours]), pair.ours
+
+
+def test_a_prefix_decoder_becomes_a_causal_folder_when_asked():
+    described = described_case("prefix, learned")
+    gpt2 = FAMILIES["gpt2"]
+    (fault,) = gpt2.faults(described)
+    assert fault == "--family gpt2 holds causal_decoder, and this is a prefix_decoder."
+    assert gpt2.holds_as_causal(described)
+    assert [*gpt2.faults(described, by_name=True)] == []
+    assert not gpt2.holds_as_causal(described_case("like gpt2"))
+    assert not FAMILIES["triarch_decoder"].holds_as_causal(described)

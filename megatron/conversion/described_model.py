@@ -17,6 +17,7 @@ class DescribedModel:
 
     vocabulary_size: words, without the padding of the tables. max_positions: rows of a table of learned positions, and
     the length that the model is meant for. begins_with_start_token: texts of training began with `start_token`.
+    ends_inputs: complete inputs of an encoder had the end token behind them.
     start_token, end_token, pad_token: ids, None where there is none. dtype: of the weights, as torch calls it.
     """
 
@@ -25,6 +26,7 @@ class DescribedModel:
     vocabulary_size: int
     max_positions: int
     begins_with_start_token: bool = False
+    ends_inputs: bool = True
     start_token: int | None = None
     end_token: int | None = None
     pad_token: int | None = None

@@ -16,6 +16,7 @@ import torch.distributed as dist  # noqa: E402
 
 from megatron.layout import grid as grids  # noqa: E402
 from megatron.layout.options import LayoutOptions  # noqa: E402
+from megatron.losses.log_probabilities import log_probabilities  # noqa: E402
 from megatron.losses.token_cross_entropy import token_cross_entropy  # noqa: E402
 from megatron.records.batch import Batch, Visibility  # noqa: E402
 
@@ -38,8 +39,17 @@ def losses_of(job: dict[str, Any], grid: grids.Grid) -> dict[int, dict[str, torc
             "totals": torch.stack(totals),
             "count": loss.count,
             "gradient": torch.cat(parts, -1),
+            "answers": answers_of(job, grid, vocabulary_size),
         }
     return results
+
+
+def answers_of(job: dict[str, Any], grid: grids.Grid, vocabulary_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of every token at every position [n], from rounded logits [n, v], many of which are equal."""
+    logits = job["logits"].flatten(0, 1).round()
+    positions, tokens = torch.cartesian_prod(torch.arange(len(logits)), torch.arange(vocabulary_size)).t()
+    own = logits.chunk(grid.tensor_size, -1)[grid.tensor_rank].clone()
+    return log_probabilities(own, positions, tokens, grid, vocabulary_size=vocabulary_size)
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def generate(
 
 def _next_logits(grid: Grid, _: Batch, outputs: Tensor) -> Tensor:
     """Logits of each row's next token, float32 [b, padded vocabulary] on the host, equal on all tensor ranks."""
-    own = outputs[-1].float()
+    own = outputs[:, 0].float()
     if grid.tensor_size > 1:
         parts = [torch.empty_like(own) for _ in range(grid.tensor_size)]
         dist.all_gather(parts, own.contiguous(), group=grid.tensor_group)

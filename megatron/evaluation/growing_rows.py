@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,12 +52,13 @@ class GrowingRows:
             for row, first in zip(rows, firsts, strict=True)
         ]
         self._whole = collate(aligned).map(device.put)
+        self._numbers = device.put(torch.arange(len(prompts)))
 
     def unread(self) -> Batch:
         """The columns that the model has not read: at first those of the prompts, then one at a time.
 
         Keys are all columns up to the last of these. An encoder's side is read with the prompts and empty afterwards,
-        but for what the decoder sees of it.
+        but for what the decoder sees of it. Logits are asked for at the last column, [b, 1, vocabulary].
         """
         whole, begin, end = self._whole, self._begin, self._end
         encoder = whole.encoder
@@ -77,6 +79,7 @@ class GrowingRows:
             position_ids=whole.position_ids[:, begin:end],
             visibility=Visibility(visibility.intervals[:, begin:end], end, visibility.is_causal and begin == 0),
             encoder=encoder,
+            head_positions=torch.stack([torch.full_like(self._numbers, end - begin - 1), self._numbers]),
         )
 
     def append(self, chosen: Tensor) -> None:

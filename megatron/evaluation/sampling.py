@@ -19,12 +19,14 @@ def choose_token(
         return int(logits.argmax())
     scores = logits.double()
     scores = (scores - scores.max()) / temperature  # at most 0: the smallest temperatures must not overflow
-    kept = scores.argsort(descending=True, stable=True)[:top_k]
-    probabilities = scores[kept].softmax(0)
-    likelier = probabilities.cumsum(0) - probabilities
-    kept = kept[likelier < top_p]
     # The Gumbel-max trick gives every token of the vocabulary its own noise. The rounding of another layout then
     # changes the choice only where the two best are equal to rounding; a walk along cumulated probabilities would
     # change it wherever two neighbours swap places.
     noise = -torch.empty_like(scores).exponential_(generator=generator).log()
+    if top_k is None and top_p == 1:
+        return int((scores + noise).argmax())
+    kept = scores.argsort(descending=True, stable=True)[:top_k]
+    probabilities = scores[kept].softmax(0)
+    likelier = probabilities.cumsum(0) - probabilities
+    kept = kept[likelier < top_p]
     return int(kept[(scores + noise)[kept].argmax()])

@@ -30,8 +30,7 @@ class Decoder(LanguageModule):
 
     forward(batch) takes the same Batch on every stage and gives hidden states [s, b, h] (under sequence parallelism
     [s / TP, b, h]), or on the last stage logits [s, b, padded vocabulary / TP], those of `head_positions` where given.
-    With a cache the positions are those behind what the cache has seen, and the last one alone gets logits, [1, b,
-    padded vocabulary / TP].
+    With a cache the positions are those behind what it has seen.
     """
 
     def __init__(
@@ -101,8 +100,6 @@ class Decoder(LanguageModule):
         )
         if not self.post_process:
             return hidden
-        if cache is not None:
-            hidden = hidden[-1:]
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
         hidden = scaled_for_head(at_head_positions(hidden, batch), self.options)
         logits, _ = self.output_layer(hidden, weight=weight)

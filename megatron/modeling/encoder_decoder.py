@@ -45,8 +45,8 @@ class EncoderDecoder(LanguageModule):
     With relative positions each stack has one bias table that its layers share; every stage with layers of the stack
     holds a copy.
 
-    With a cache the decoder's positions are those behind what the cache has seen, and the last one alone gets logits,
-    [1, b, padded vocabulary / TP]; the encoder's are there in the first pass and none of them later.
+    With a cache the decoder's positions are those behind what it has seen; all of the encoder's are there in the first
+    pass and none later.
     """
 
     def __init__(
@@ -144,8 +144,6 @@ class EncoderDecoder(LanguageModule):
         )
         if not self.post_process:
             return hidden
-        if cache is not None:
-            hidden = hidden[-1:]
         weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
         hidden = scaled_for_head(self.final_layernorm(at_head_positions(hidden, batch)), self.options)
         logits, _ = self.output_layer(hidden, weight=weight)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
 from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.modeling_files import modeling_triarch
 from megatron.conversion.registry import FAMILIES
 from megatron.conversion.rules import expand
 from megatron.data.collate import collate
@@ -109,6 +110,9 @@ for folder in map(Path, sys.argv[1:]):
         answers["cache"] = model.generate(**whole)
         answers["recomputed"] = model.generate(**whole, use_cache=False)
         answers["from the left"] = model.generate(**whole, token_type_ids=torch.zeros_like(prompts))
+        for name, settings in (("alone", {}), ("alone recomputed", {"use_cache": False})):
+            alone = model.generate(prompts[:1, -int(sizes[0]) :], **steps, **settings)
+            answers[name] = alone[0, int(sizes[0]) :]
         answers["beams"] = model.generate(**whole, num_beams=2)
         answers["beams recomputed"] = model.generate(**whole, num_beams=2, use_cache=False)
     save_file({name: value.contiguous() for name, value in answers.items()}, folder / "answers")
@@ -228,6 +232,8 @@ def test_generation_reads_prompts_both_ways_and_writes_from_the_left(exports, ca
     ours, _, answers = exports[case]
     architecture, vocabulary_size, _ = CASES[case]
     assert torch.equal(answers["cache"], answers["recomputed"])
+    for name in ("alone", "alone recomputed"):  # without padding transformers drops the mask
+        assert torch.equal(answers[name], answers["cache"][0, -NEW_TOKENS:])
     assert torch.equal(answers["beams"], answers["beams recomputed"])
     is_prefix = architecture == "prefix_decoder"
     assert torch.equal(answers["cache"], answers["from the left"]) != is_prefix
@@ -259,6 +265,83 @@ def test_it_comes_back_as_it_was(tmp_path, case):
     parameters = dict(ours.named_parameters())
     for pair in expand(family.rules(again), again):
         assert torch.equal(pair.to_ours(tensors), parameters[pair.ours]), pair.ours
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The modelling file's classes in this process, for what needs no weights of ours."""
+    torch.manual_seed(7)
+    config = modeling_triarch.TriarchConfig(
+        vocab_size=60,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=12,
+        decoder_type="prefix_decoder",
+        bidirectional_prompts=True,
+        position_embedding_type="relative",
+        initializer_range=0.3,
+    )
+    return modeling_triarch.TriarchForCausalLM(config).eval()
+
+
+@torch.no_grad()
+def test_texts_may_be_read_in_pieces(loaded):
+    tokens = torch.arange(2, 22)[None]
+    whole = loaded(tokens, prefix_lengths=torch.tensor([8])).logits
+    first = loaded(tokens[:, :9], prefix_lengths=torch.tensor([8]))
+    second = loaded(tokens[:, 9:], prefix_lengths=torch.tensor([8]), past_key_values=first.past_key_values)
+    assert torch.allclose(torch.cat([first.logits, second.logits], 1), whole, atol=1e-5)
+    assert torch.allclose(loaded(tokens, logits_to_keep=3, prefix_lengths=torch.tensor([8])).logits, whole[:, -3:])
+
+
+@torch.no_grad()
+def test_generation_takes_a_prefix_by_its_length(loaded):
+    prompt = torch.arange(2, 14)[None]
+    steps = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    written = {
+        name: loaded.generate(prompt, **steps, **settings)[0, 12:].tolist()
+        for name, settings in {
+            "all": {},
+            "none": {"token_type_ids": torch.zeros_like(prompt)},
+            "five": {"prefix_lengths": torch.tensor([5])},
+            "five recomputed": {"prefix_lengths": torch.tensor([5]), "use_cache": False},
+        }.items()
+    }
+    assert written["five"] == written["five recomputed"]
+    for end in range(8):  # the likeliest token after one pass that reads five tokens both ways
+        seen = torch.tensor([[*prompt[0].tolist(), *written["five"][:end]]])
+        likeliest = loaded(seen, prefix_lengths=torch.tensor([5])).logits[0, -1].argmax()
+        assert written["five"][end] == int(likeliest)
+    assert written["all"] != written["none"]
+
+
+def test_losses_shift_labels_and_gradients_reach_every_weight(loaded):
+    tokens = torch.arange(2, 22)[None]
+    labels = tokens.masked_fill(tokens < 10, -100)
+    out = loaded(tokens, labels=labels, prefix_lengths=torch.tensor([8]))
+    logits = loaded(tokens, prefix_lengths=torch.tensor([8])).logits
+    expected = -logits[0, 7:-1].log_softmax(-1).gather(1, tokens[0, 8:, None]).mean()
+    assert torch.allclose(out.loss, expected, atol=1e-5)
+    out.loss.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in loaded.parameters())
+    by_count = loaded(tokens, labels=labels, prefix_lengths=torch.tensor([8]), num_items_in_batch=24)
+    assert torch.allclose(by_count.loss, expected / 2, atol=1e-5)
+
+
+def test_what_the_class_does_not_take_is_said(loaded):
+    tokens = torch.arange(2, 10)[None]
+    with pytest.raises(ValueError, match="token_type_ids or prefix_lengths, not both"):
+        loaded(tokens, token_type_ids=torch.ones_like(tokens), prefix_lengths=torch.tensor([2]))
+    with pytest.raises(ValueError, match=r"attention_mask must be \[1, 8\], is \[1, 7\]"):
+        loaded(tokens, attention_mask=torch.ones(1, 7))
+    with pytest.raises(TypeError, match="does not take output_attentions"):
+        loaded(tokens, output_attentions=True)
+    with pytest.raises(ValueError, match="a cache that grows"):
+        loaded.generate(tokens, max_new_tokens=2, cache_implementation="static")
+    assert loaded(tokens, output_attentions=None, return_dict=False)[0].shape == (1, 8, 60)
 
 
 def test_a_prefix_decoder_becomes_a_causal_folder_when_asked():

@@ -4,15 +4,17 @@ This file travels inside exports and needs torch and transformers alone. Load a 
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-A prefix decoder reads a prefix both ways: each of its tokens sees all of it. `forward` is told where the prefix ends, by
-`prefix_lengths` or `token_type_ids`; without either it reads from left to right. `generate` takes the whole prompt as
-the prefix where the config says bidirectional_prompts.
+A prefix decoder reads a prefix both ways: each of its tokens sees all of it. `forward` is told where the prefix ends,
+by `prefix_lengths` or `token_type_ids`; without either it reads from left to right, which is how programs score that
+know of no prefix. `generate` takes the whole prompt as the prefix where the config says bidirectional_prompts.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,31 +25,32 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "swiglu": F.silu, "geglu": F.gelu}
-GATED = ("swiglu", "geglu", "geglu_tanh")
+Activation = Callable[[Tensor], Tensor]
+gelu_tanh = partial(F.gelu, approximate="tanh")
+ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
+GATED_ACTIVATIONS: dict[str, Activation] = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": gelu_tanh}
 
 
-class TriarchConfig(PretrainedConfig):  # type: ignore[misc]
+class TriarchConfig(PretrainedConfig):
     """Sizes and variants of a decoder.
 
     decoder_type: causal_decoder or prefix_decoder. position_embedding_type: learned_absolute, rope, alibi, relative
     (T5's buckets, a table in each layer) or none. normalization: LayerNorm or RMSNorm, also of queries and keys with
     qk_layernorm. activation: gelu, gelu_tanh, relu, or gated: swiglu, geglu, geglu_tanh. softmax_scale: of scores, None
     for 1 / sqrt(head_dim). scale_logits: they are divided by sqrt(hidden_size). bidirectional_prompts: `generate` takes
-    the prompt as the prefix; by default for prefix decoders. begins_with_start_token: texts of training began with
-    bos_token_id, which the tokenizer puts there.
+    the prompt as the prefix. begins_with_start_token: texts of training began with bos_token_id.
     """
 
     model_type = "triarch_decoder"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers' own form
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
 
     vocab_size: int = 32000
     hidden_size: int = 768
     intermediate_size: int = 3072
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: int = 12
+    head_dim: int = 64
     max_position_embeddings: int = 2048
     decoder_type: str = "causal_decoder"
     position_embedding_type: str = "learned_absolute"
@@ -66,16 +69,9 @@ class TriarchConfig(PretrainedConfig):  # type: ignore[misc]
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     tie_word_embeddings: bool = True
-    bidirectional_prompts: bool | None = None
+    bidirectional_prompts: bool = False
     begins_with_start_token: bool = False
     use_cache: bool = True
-
-    def __post_init__(self, **rest: Any) -> None:
-        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
-        self.head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
-        if self.bidirectional_prompts is None:
-            self.bidirectional_prompts = self.decoder_type == "prefix_decoder"
-        super().__post_init__(**rest)
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,15 @@ def token_positions(attention_mask: Tensor | None, length: int, device: torch.de
     if attention_mask is None:
         return torch.arange(length, device=device)[None]
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def prefix_members(positions: Tensor, token_type_ids: Tensor | None, prefix_lengths: Tensor | None) -> Tensor | None:
+    """bool [b, s], the tokens at `positions` that belong to a prefix, or None; ValueError if it is named twice."""
+    if token_type_ids is not None and prefix_lengths is not None:
+        raise ValueError("give token_type_ids or prefix_lengths, not both")
+    if token_type_ids is not None:
+        return token_type_ids.bool()
+    return None if prefix_lengths is None else positions < prefix_lengths.to(positions.device)[:, None]
 
 
 def visible_keys(
@@ -192,8 +197,8 @@ class TriarchAttention(nn.Module):
         if around.buckets is not None:
             bias = self.relative_bias(around.buckets).permute(0, 3, 1, 2).float()
         mask = around.visible
-        if bias is not None:
-            mask = bias.masked_fill(~around.visible, -torch.inf).to(query.dtype)
+        if mask is not None and bias is not None:
+            mask = torch.where(mask, bias, -torch.inf).to(query.dtype)
         context = F.scaled_dot_product_attention(
             query,
             key,
@@ -213,22 +218,18 @@ class TriarchMLP(nn.Module):
     def __init__(self, config: TriarchConfig) -> None:
         super().__init__()
         bias = not config.disable_bias_linear
-        self.activation = config.activation
-        if config.activation in GATED:
+        self.is_gated = config.activation in GATED_ACTIVATIONS
+        self.activation: Activation = (GATED_ACTIVATIONS if self.is_gated else ACTIVATIONS)[config.activation]
+        if self.is_gated:
             self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[b, s, h] -> [b, s, h]."""
-        if self.activation in GATED:
-            return self.down_proj(self._activated(self.gate_proj(hidden)) * self.up_proj(hidden))
-        return self.down_proj(self._activated(self.up_proj(hidden)))
-
-    def _activated(self, hidden: Tensor) -> Tensor:
-        if self.activation.endswith("_tanh"):
-            return F.gelu(hidden, approximate="tanh")
-        return ACTIVATIONS[self.activation](hidden)
+        if self.is_gated:
+            return self.down_proj(self.activation(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return self.down_proj(self.activation(self.up_proj(hidden)))
 
 
 class TriarchLayer(nn.Module):
@@ -264,40 +265,34 @@ class TriarchDecoder(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
+        counted: Tensor,
         in_prefix: Tensor | None,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
         cache: Cache | None,
     ) -> Tensor:
-        """[b, s] tokens -> [b, s, h]; see TriarchForCausalLM for the others."""
-        length = input_ids.shape[1]
-        total = length + (cache.get_seq_length() if cache is not None else 0)
-        counted = token_positions(attention_mask, total, input_ids.device)
+        """[b, s] tokens -> [b, s, h]. counted: `token_positions` of all tokens; others: see TriarchForCausalLM."""
+        length, total = input_ids.shape[1], counted.shape[1]
         positions = counted[:, -length:] if position_ids is None else position_ids
         hidden = self.embed_tokens(input_ids)
         if self.config.position_embedding_type == "learned_absolute":
             hidden = hidden + self.embed_positions(positions)
         hidden = self.dropout(hidden)
-        around = self._surroundings(counted, positions, in_prefix, attention_mask, cache)
+        has_bias = self.config.position_embedding_type in ("alibi", "relative")
+        visible = None
+        if has_bias or in_prefix is not None or attention_mask is not None or 1 < length < total:
+            visible = visible_keys(length, total, in_prefix, attention_mask, counted.device)
+        around = self._surroundings(counted, positions, visible, cache)
         for layer in self.layers:
             hidden = layer(hidden, around)
         return self.norm(hidden)
 
     def _surroundings(
-        self,
-        counted: Tensor,
-        positions: Tensor,
-        in_prefix: Tensor | None,
-        attention_mask: Tensor | None,
-        cache: Cache | None,
+        self, counted: Tensor, positions: Tensor, visible: Tensor | None, cache: Cache | None
     ) -> Surroundings:
         kind = self.config.position_embedding_type
-        length, total = positions.shape[1], counted.shape[1]
-        is_plain = in_prefix is None and attention_mask is None and kind not in ("alibi", "relative")
-        visible = bias = buckets = rotation = None
-        if not is_plain or 1 < length < total:
-            visible = visible_keys(length, total, in_prefix, attention_mask, counted.device)
-        distance = counted[:, None, :] - counted[:, -length:, None]
+        bias = buckets = rotation = None
+        distance = counted[:, None, :] - counted[:, -positions.shape[1] :, None]
         if kind == "alibi":
             slopes = alibi_slopes(self.config.num_attention_heads, counted.device)
             bias = -slopes[:, None, None] * distance[:, None].abs().float()
@@ -313,15 +308,15 @@ class TriarchDecoder(nn.Module):
         return Surroundings(visible, bias, buckets, rotation, cache)
 
 
-class TriarchForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class TriarchForCausalLM(PreTrainedModel, GenerationMixin):
     """A causal or prefix decoder with its vocabulary head."""
 
     config_class = TriarchConfig
     base_model_prefix = "model"
-    _no_split_modules = ["TriarchLayer"]  # noqa: RUF012 - transformers' own form
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 - transformers' own form
+    _no_split_modules = ["TriarchLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers' own form
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: TriarchConfig) -> None:
         super().__init__(config)
@@ -364,8 +359,9 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
         total = input_ids.shape[1] + (cache.get_seq_length() if cache is not None else 0)
         if attention_mask is not None and attention_mask.shape != (len(input_ids), total):
             raise ValueError(f"attention_mask must be [{len(input_ids)}, {total}], is {[*attention_mask.shape]}")
-        in_prefix = self._in_prefix(input_ids, attention_mask, token_type_ids, prefix_lengths, total)
-        hidden = self.model(input_ids, in_prefix, attention_mask, position_ids, cache)
+        counted = token_positions(attention_mask, total, input_ids.device)
+        in_prefix = prefix_members(counted[:, -input_ids.shape[1] :], token_type_ids, prefix_lengths)
+        hidden = self.model(input_ids, counted, in_prefix, attention_mask, position_ids, cache)
         if logits_to_keep:
             hidden = hidden[:, -logits_to_keep:]
         scale = self.config.hidden_size**-0.5 if self.config.scale_logits else 1.0
@@ -375,24 +371,6 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             divisor = {} if num_items_in_batch is None else {"num_items_in_batch": num_items_in_batch}
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **divisor)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache)
-
-    @staticmethod
-    def _in_prefix(
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        prefix_lengths: Tensor | None,
-        total: int,
-    ) -> Tensor | None:
-        """bool [b, s], or None where no prefix is named."""
-        if token_type_ids is not None and prefix_lengths is not None:
-            raise ValueError("give token_type_ids or prefix_lengths, not both")
-        if token_type_ids is not None:
-            return token_type_ids.bool()
-        if prefix_lengths is None:
-            return None
-        positions = token_positions(attention_mask, total, input_ids.device)[:, -input_ids.shape[1] :]
-        return positions < prefix_lengths.to(input_ids.device)[:, None]
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """transformers' generate; prompts are read both ways where the config says bidirectional_prompts.
@@ -404,7 +382,8 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             lengths, types = kwargs.pop("prefix_lengths", None), kwargs.get("token_type_ids")
             if types is None and lengths is None and self.config.bidirectional_prompts:
                 types = torch.ones_like(prompt)
-            in_prefix = self._in_prefix(prompt, kwargs.get("attention_mask"), types, lengths, prompt.shape[1])
+            counted = token_positions(kwargs.get("attention_mask"), prompt.shape[1], prompt.device)
+            in_prefix = prefix_members(counted, types, lengths)
             kwargs["token_type_ids"] = None if in_prefix is None else in_prefix.long()
         return super().generate(inputs, *args, **kwargs)
 
@@ -412,9 +391,9 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc
         self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """New tokens are behind the prefix; transformers would repeat the type of the last token."""
-        types = model_kwargs.pop("token_type_ids", None)
+        types = model_kwargs.get("token_type_ids")
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         if types is not None:
-            new_tokens = model_kwargs["attention_mask"].shape[1] - types.shape[1]
+            new_tokens = model_kwargs["token_type_ids"].shape[1] - types.shape[1]
             model_kwargs["token_type_ids"] = F.pad(types, (0, new_tokens))
         return model_kwargs

@@ -10,6 +10,7 @@ FAMILIES = Registry(
         "qwen3": "megatron.conversion.families.llama:QWEN3",
         "gpt2": "megatron.conversion.families.gpt2:GPT2",
         "gpt_neox": "megatron.conversion.families.gpt_neox:GPT_NEOX",
+        "t5": "megatron.conversion.families.t5:T5_FAMILY",
         "triarch_decoder": "megatron.conversion.families.triarch_decoder:TRIARCH_DECODER",
     },
 )

@@ -1,0 +1,206 @@
+"""Log-likelihoods of multiple-choice questions on CPU: ours against lm-eval's `hf` class, with the same weights.
+
+    python -m benchmarks.evaluation_speed               a GPT-2 of 8.5 million parameters, vocabulary 8192
+    python -m benchmarks.evaluation_speed --large       GPT-2's smallest, 124 million parameters, vocabulary 50257
+    python -m benchmarks.evaluation_speed --one-token   answers of one token, as A, B, C and D
+
+A request is a context and one of four answers, 20 to 200 tokens together; the four requests of a question share its
+context. Both get token ids, so that no tokenizer is measured, and take turns in one process with the same threads. The
+peer runs with several batch sizes; the fastest counts. Before anything is timed the scores of both are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import transformers
+
+from benchmarks.train_step import with_cpu_time
+from benchmarks.training_steps import interleave, median_ratio
+from megatron.architectures.registry import ARCHITECTURES
+from megatron.architectures.row_rules import RowRules
+from megatron.attention.registry import choose_backend
+from megatron.cli.start_up import quiet_libraries
+from megatron.conversion.registry import FAMILIES
+from megatron.conversion.rules import expand
+from megatron.device.device import Device, choose_device
+from megatron.evaluation.prompt_rows import PromptRows
+from megatron.evaluation.score import score
+from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.layout.grid import Grid
+from megatron.layout.options import LayoutOptions
+from megatron.loop.setup import ModelRecipe, build_chunks
+
+SMALL = {"vocab_size": 8192, "n_positions": 1024, "n_embd": 256, "n_layer": 8, "n_head": 4}
+LARGE = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
+TOY = {"vocab_size": 128, "n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 2}
+PEER_BATCH_SIZES = (1, 8, 32)
+ANSWERS, SHORTEST, LONGEST, LONGEST_ANSWER = 4, 20, 200, 16
+TOLERANCE = 1e-3  # of a log-likelihood, float32 on both sides
+
+Contestant = Callable[[], list[tuple[float, bool]]]
+
+
+def main() -> None:
+    """Compare the scores, take turns, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--large", action="store_true", help="GPT-2's smallest instead of a model of 8.5 million weights")
+    size.add_argument("--toy", action="store_true", help="a tiny model, to try the program")
+    parser.add_argument("--one-token", action="store_true", help="answers of one token")
+    parser.add_argument("--questions", type=int, default=32, help="with four answers each (default: %(default)s)")
+    parser.add_argument("--micro-batch-size", type=int, default=2, help="rows of ours (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured turns of each (default: %(default)s)")
+    arguments = parser.parse_args()
+    quiet_libraries()
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    device = choose_device("cpu")
+    from megatron.layout import grid as grids
+
+    grid = grids.initialise(LayoutOptions(), device)
+    theirs = random_gpt2(LARGE if arguments.large else TOY if arguments.toy else SMALL)
+    requests = questions(arguments.questions, theirs.config.vocab_size, one_token=arguments.one_token)
+    contestants = {"ours": our_scorer(theirs, requests, device, grid, arguments.micro_batch_size)}
+    for batch_size in PEER_BATCH_SIZES:
+        contestants[f"lm-eval hf, batch {batch_size}"] = hugging_face_scorer(theirs, requests, batch_size)
+    difference = largest_difference([run() for run in contestants.values()])
+    seconds, cpu_seconds = take_turns(contestants, requests, device, arguments.rounds)
+    print(
+        f"{device.name}, float32, {theirs.num_parameters():,} parameters, {len(requests)} requests, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}, load {os.getloadavg()[0]:.1f}; "
+        f"log-likelihoods differ by {difference:.1e} at most"
+    )
+    print_table(seconds, cpu_seconds, len(requests))
+    grids.shut_down()
+
+
+def random_gpt2(sizes: dict[str, int]) -> transformers.GPT2LMHeadModel:
+    """transformers' GPT-2 with random weights, ready to be scored."""
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+
+
+def questions(count: int, vocabulary_size: int, *, one_token: bool) -> list[ScoreRequest]:
+    """Four requests a question, SHORTEST to LONGEST tokens each, at least half of them context."""
+    rng = np.random.default_rng(0)
+    requests = []
+    for _ in range(count):
+        whole = int(rng.integers(SHORTEST, LONGEST + 1))
+        longest = 1 if one_token else min(LONGEST_ANSWER, whole // 2)
+        context = tuple(rng.integers(1, vocabulary_size, whole - longest).tolist())
+        for _ in range(ANSWERS):
+            length = int(rng.integers(1, longest + 1))
+            requests.append(ScoreRequest(context, tuple(rng.integers(1, vocabulary_size, length).tolist())))
+    return requests
+
+
+def our_scorer(
+    theirs: transformers.GPT2LMHeadModel,
+    requests: Sequence[ScoreRequest],
+    device: Device,
+    grid: Grid,
+    micro_batch_size: int,
+) -> Contestant:
+    """Our scorer, on the peer's weights in our model."""
+    family, tensors = FAMILIES["gpt2"], theirs.state_dict()
+    described = family.describe(theirs.config.to_dict(), tensors)
+    architecture = ARCHITECTURES[described.architecture]()
+    recipe = ModelRecipe(
+        architecture=architecture,
+        model=described.model,
+        vocabulary_size=described.vocabulary_size,
+        max_positions=described.max_positions,
+        seed=1,
+    )
+    _, attend = choose_backend("auto")
+    _, chunks = build_chunks(recipe, LayoutOptions(), grid, device, torch.float32, attend)
+    parameters = dict(chunks[0].named_parameters())
+    for pair in expand(family.rules(described), described):
+        parameters[pair.ours].data.copy_(pair.to_ours(tensors))
+    rows = PromptRows(
+        architecture=architecture,
+        rules=RowRules(seq_length=described.max_positions, end_token=0),
+        reads_running_text=True,
+        ends_inputs=False,
+    )
+
+    def run() -> list[tuple[float, bool]]:
+        scores = score(
+            chunks,
+            grid,
+            device,
+            requests,
+            rows,
+            vocabulary_size=described.vocabulary_size,
+            micro_batch_size=micro_batch_size,
+        )
+        return [(one.log_likelihood, one.is_greedy) for one in scores]
+
+    return run
+
+
+def hugging_face_scorer(
+    theirs: transformers.GPT2LMHeadModel, requests: Sequence[ScoreRequest], batch_size: int
+) -> Contestant:
+    """lm-eval's own class around the peer; its tokenizer is never asked."""
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    words = Tokenizer(WordLevel({"end": 0}, unk_token="end"))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="end", pad_token="end")
+    peer = HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=batch_size, max_length=theirs.config.n_positions)
+    # lm-eval knows requests by their texts, which are all different.
+    encoded = [
+        ((str(number), ""), list(request.context), list(request.continuation))
+        for number, request in enumerate(requests)
+    ]
+    return lambda: peer._loglikelihood_tokens(encoded, disable_tqdm=True)
+
+
+def largest_difference(results: Sequence[Sequence[tuple[float, bool]]]) -> float:
+    """Between the log-likelihoods of the first and any other. Raises RuntimeError where that is no rounding."""
+    first = results[0]
+    difference = max(abs(a - b) for other in results[1:] for (a, _), (b, _) in zip(first, other, strict=True))
+    if difference > TOLERANCE:
+        raise RuntimeError(f"log-likelihoods differ by {difference}: this would compare different work")
+    return difference
+
+
+def take_turns(
+    contestants: dict[str, Contestant], requests: Sequence[ScoreRequest], device: Device, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds and CPU seconds of each turn by name; the comparison of scores was the warm-up."""
+    num_tokens = sum(len(request.continuation) for request in requests)
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in contestants}
+
+    def loss_of(run: Contestant) -> float:
+        return -sum(log_likelihood for log_likelihood, _ in run()) / num_tokens
+
+    timed = {name: with_cpu_time(partial(loss_of, run), cpu_seconds[name]) for name, run in contestants.items()}
+    return interleave(timed, device, rounds=rounds, warm_up=0), cpu_seconds
+
+
+def print_table(seconds: dict[str, list[float]], cpu_seconds: dict[str, list[float]], count: int) -> None:
+    """Medians, and how many times as fast the first row is."""
+    ours = next(iter(seconds))
+    print(" " * 24 + "".join(f"{title:>12}" for title in ("requests/s", "best", "CPU ms each", "ours is", "by CPU")))
+    for name, times in seconds.items():
+        row = f"{name:24}{count / statistics.median(times):12.1f}{count / min(times):12.1f}"
+        row += f"{statistics.median(cpu_seconds[name]) / count * 1e3:12.2f}"
+        if name != ours:
+            row += f"{median_ratio(seconds[ours], times):11.2f}x"
+            row += f"{median_ratio(cpu_seconds[ours], cpu_seconds[name]):11.2f}x"
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ from megatron.records.example import SequencePair
 from tests.oracles.one_process_model import DEVICE, build_decoder, one_process_grid, recipe_of
 
 LENGTH = 40
-NEW_TOKENS = 10
+NEW_TOKENS = 6
 PREFIXES = (1, 13, 38)
 PROMPTS = ([5, 6, 7], [50], list(range(1, 26)), [3, 3, 3, 3, 9])
 SIZES = {"num_layers": 2, "hidden_size": 48, "num_attention_heads": 6}
@@ -342,6 +342,40 @@ def test_what_the_class_does_not_take_is_said(loaded):
     with pytest.raises(ValueError, match="a cache that grows"):
         loaded.generate(tokens, max_new_tokens=2, cache_implementation="static")
     assert loaded(tokens, output_attentions=None, return_dict=False)[0].shape == (1, 8, 60)
+
+
+def test_lm_eval_scores_from_left_to_right_and_writes_after_prompts_read_both_ways(tmp_path):
+    """What `lm_eval --model hf` makes of a prefix decoder's export: it never says where a context ends."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    case = "prefix, of the study"
+    ours = random_model(described_case(case))
+    exported(described_case(case), ours, tmp_path)
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1} | {f"w{n}": n for n in range(2, 101)}, unk_token="w2"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    judge = HFLM(
+        pretrained=modeling_triarch.TriarchForCausalLM.from_pretrained(tmp_path),
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", pad_token="<pad>"),
+        max_length=LENGTH,
+        batch_size=2,
+    )
+    pairs = [([5, 6, 7], [9, 10]), ([4], [3]), ([9, 9, 9, 9, 8, 8], [7, 6, 5])]
+    texts = [tuple(" ".join(f"w{token}" for token in part) for part in pair) for pair in pairs]
+    asked = [Instance("loglikelihood", {}, (context, f" {rest}"), 0) for context, rest in texts]
+    for (context, rest), (score, _) in zip(pairs, judge.loglikelihood(asked, disable_tqdm=True), strict=True):
+        logits = our_logits(case, ours, torch.tensor([context + rest]), [0])[0].double().log_softmax(-1)
+        expected = logits[len(context) - 1 : -1].gather(1, torch.tensor(rest)[:, None]).sum()
+        assert score == pytest.approx(float(expected), abs=1e-4)
+    steps = {"until": ["</s>"], "max_gen_toks": 4, "do_sample": False}
+    asked = [Instance("generate_until", {}, (context, steps), 0) for context, _ in texts]
+    for (context, _), written in zip(pairs, judge.generate_until(asked, disable_tqdm=True), strict=True):
+        text = context + [int(word[1:]) for word in written.split()]
+        assert len(text) == len(context) + 4
+        logits = our_logits(case, ours, torch.tensor([text]), [len(context)])[0]
+        assert logits[len(context) - 1 : -1].argmax(-1).tolist() == text[len(context) :]
 
 
 def test_a_prefix_decoder_becomes_a_causal_folder_when_asked():

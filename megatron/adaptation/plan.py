@@ -20,7 +20,7 @@ from megatron.modeling.options import ModelOptions
 Gather = Callable[[ModelOptions], Tensor]
 
 WORD_TABLE, HEAD_TABLE = "embedding.word_embeddings.weight", "output_layer.weight"
-LAYER_BIAS = r"decoder\.layers\.\d+\.self_attention\.core_attention\.relative_bias\.weight"
+LAYER_BIAS = r"decoder\.(layers\.\d+)\.self_attention\.core_attention\.relative_bias\.weight"
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,18 @@ def make_plan(source: str, options: AdaptationOptions, before: ModelOptions, aft
     if after.untie_embeddings_and_output_weights and not before.untie_embeddings_and_output_weights:
         rules = (Rule(re.escape(HEAD_TABLE), WORD_TABLE),)
     if source in ENCODER_DECODERS and options.to in DECODERS:
-        rules += decoder_from_stack(options.stack)
+        rules += decoder_from_stack(options.stack, shares_table=before.shares_bias_tables)
     elif source in DECODERS and options.to in ENCODER_DECODERS:
         rules += (*stacks_from_decoder(), *cross_attention_rules(draws=options.draws_cross_attention), *LAYERS_OF_BOTH)
     return Plan((*rules, Rule(r".*", r"\g<0>")), after)
 
 
-def decoder_from_stack(stack: str) -> tuple[Rule, ...]:
-    """A decoder from one stack of an encoder-decoder. The stack's one table of distances goes to every layer."""
+def decoder_from_stack(stack: str, *, shares_table: bool) -> tuple[Rule, ...]:
+    """A decoder from one stack of an encoder-decoder. A table of distances that its layers share goes to each."""
     gather = gathers.buckets_of_decoder if stack == "encoder" else None
+    table = "relative_bias" if shares_table else r"\1.self_attention.core_attention.relative_bias"
     return (
-        Rule(LAYER_BIAS, f"{stack}.relative_bias.weight", gather, dim=1),
+        Rule(LAYER_BIAS, rf"{stack}.{table}.weight", gather, dim=1),
         Rule(r"decoder\.(.*)", rf"{stack}.\1"),
     )
 

@@ -45,6 +45,7 @@ def adapted_model(source: str, model: ModelOptions, positions: int, options: Ada
     if source in ENCODER_DECODERS and options.to in DECODERS:
         layers = model.encoder_layers if options.stack == "encoder" else model.decoder_layers
         settings |= {"num_layers": layers, "encoder_num_layers": None, "decoder_num_layers": None}
+        settings["relative_bias_per_layer"] = False  # a decoder's layers have tables of their own in any case
     if model.position_embedding_type == "learned_absolute":
         settings["max_position_embeddings"] = positions
     return settings

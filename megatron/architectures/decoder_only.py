@@ -34,7 +34,7 @@ class DecoderOnly(LanguageModel):
     accepts: ClassVar[tuple[type, ...]] = (RunningText, SequencePair)
     ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("decoder_seq_length",),
-        "model": ("encoder_num_layers", "decoder_num_layers"),
+        "model": ("encoder_num_layers", "decoder_num_layers", "relative_bias_per_layer"),
     }
     balances_stages: ClassVar[bool] = False
     is_causal: ClassVar[bool]

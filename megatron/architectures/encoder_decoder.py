@@ -92,13 +92,13 @@ class EncoderDecoder(LanguageModel):
     def layers(self, model: ModelOptions, lengths: tuple[int, int]) -> tuple[LayerShape, ...]:
         """Those of the encoder, then those of the decoder, which read the encoder's row as well."""
         inputs, targets = lengths
-        last = model.encoder_layers - 1
+        last, shares = model.encoder_layers - 1, model.shares_bias_tables
         encoder = [
-            LayerShape(stack="encoder", number=n, length=inputs, has_final_norm=n == last, shares_bias_table=True)
+            LayerShape(stack="encoder", number=n, length=inputs, has_final_norm=n == last, shares_bias_table=shares)
             for n in range(model.encoder_layers)
         ]
         decoder = [
-            LayerShape(stack="decoder", number=n, length=targets, context=inputs, shares_bias_table=True)
+            LayerShape(stack="decoder", number=n, length=targets, context=inputs, shares_bias_table=shares)
             for n in range(model.decoder_layers)
         ]
         return (*encoder, *decoder)

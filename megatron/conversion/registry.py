@@ -11,6 +11,7 @@ FAMILIES = Registry(
         "gpt2": "megatron.conversion.families.gpt2:GPT2",
         "gpt_neox": "megatron.conversion.families.gpt_neox:GPT_NEOX",
         "t5": "megatron.conversion.families.t5:T5_FAMILY",
+        "umt5": "megatron.conversion.families.umt5:UMT5",
         "triarch_decoder": "megatron.conversion.families.triarch_decoder:TRIARCH_DECODER",
     },
 )

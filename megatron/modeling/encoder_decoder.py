@@ -112,7 +112,7 @@ class EncoderDecoder(LanguageModule):
         self.encoder_bias: DistanceBias | None = None
         self.decoder_bias: DistanceBias | None = None
         self.pipeline_copies: dict[str, tuple[tuple[int, int], nn.Parameter | None]] = {}
-        if self.options.position_embedding_type != "relative":
+        if not self.options.shares_bias_tables:
             return
         heads = self.options.num_attention_heads // self.config.tensor_model_parallel_size
         shape = (heads, self.options.relative_attention_num_buckets)
@@ -192,7 +192,7 @@ class EncoderDecoder(LanguageModule):
         a cache. The part of a stack without layers here stays empty of meaning; a stack without positions has none.
         """
         kind = self.options.position_embedding_type
-        if kind not in ("relative", "alibi"):
+        if kind != "alibi" and not self.options.shares_bias_tables:
             return None
         device = batch.tokens.device
         parts = []

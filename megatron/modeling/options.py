@@ -14,7 +14,7 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "relu", *GATED_ACTIVATIONS)
 POSITION_EMBEDDINGS = ("learned_absolute", "rope", "alibi", "relative", "none")
 POSITION_SETTINGS = {
     "rope": ("rotary_base", "rotary_percent"),
-    "relative": ("relative_attention_num_buckets", "relative_attention_max_distance"),
+    "relative": ("relative_attention_num_buckets", "relative_attention_max_distance", "relative_bias_per_layer"),
 }
 
 
@@ -51,6 +51,10 @@ class ModelOptions(Options):
     # An encoder has half of them for each direction, and half of these for distances of their own.
     relative_attention_num_buckets: int = option(32, "Buckets of the T5 relative bias.", minimum=4)
     relative_attention_max_distance: int = option(128, "Distance in tokens at which buckets end.", minimum=2)
+    relative_bias_per_layer: bool = option(
+        False,
+        "Every layer of an encoder-decoder has a table of the T5 relative bias, as in UMT5; T5's stacks have one.",
+    )
     normalization: str = option("LayerNorm", "Normalisation layer.", choices=("LayerNorm", "RMSNorm"))
     norm_epsilon: float = option(1e-5, "Added to the variance in norms.", above=0.0)
     qk_layernorm: bool = option(False, "Normalise queries and keys per head, in self and cross attention.")
@@ -102,6 +106,11 @@ class ModelOptions(Options):
     def head_size(self) -> int:
         """Width of one head."""
         return self.kv_channels or self.hidden_size // self.num_attention_heads
+
+    @property
+    def shares_bias_tables(self) -> bool:
+        """Whether each stack of an encoder-decoder has one trained table of biases, which its layers share."""
+        return self.position_embedding_type == "relative" and not self.relative_bias_per_layer
 
     @property
     def is_gated(self) -> bool:

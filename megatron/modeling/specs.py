@@ -48,11 +48,13 @@ def encoder_decoder_block_spec(
 ) -> TransformerBlockSubmodules:
     """The layers of one stage of an encoder-decoder, cut out of encoder layers followed by decoder layers.
 
-    Biases by distance come from outside of the layers, which share them; cross attention has none.
+    Biases by distance come from outside of the layers where these share them; cross attention has none.
     """
+    owns = options.relative_bias_per_layer
+    encoder_attention = self_attention_spec(options, attend, owns_bias_table=owns, bidirectional=True)
+    decoder_attention = self_attention_spec(options, attend, owns_bias_table=owns)
     parts: dict[str, Any] = {
         "input_layernorm": Norm,
-        "self_attention": self_attention_spec(options, attend, owns_bias_table=False),
         "self_attn_bda": get_bias_dropout_add,
         "pre_mlp_layernorm": Norm,
         "mlp": FeedForward,
@@ -69,9 +71,11 @@ def encoder_decoder_block_spec(
         params = {"ends_stage": number == end - 1 and not stage.holds_head}
         if number < options.encoder_layers:
             params["final_norm"] = number == options.encoder_layers - 1
-            specs.append(ModuleSpec(EncoderLayer, params, TransformerLayerSubmodules(**parts)))
+            encoder_layer = TransformerLayerSubmodules(**parts, self_attention=encoder_attention)
+            specs.append(ModuleSpec(EncoderLayer, params, encoder_layer))
         else:
-            specs.append(ModuleSpec(DecoderLayer, params, TransformerLayerSubmodules(**parts, **cross)))
+            decoder_layer = TransformerLayerSubmodules(**parts, **cross, self_attention=decoder_attention)
+            specs.append(ModuleSpec(DecoderLayer, params, decoder_layer))
     return TransformerBlockSubmodules(layer_specs=specs, layer_norm=None)
 
 
@@ -88,16 +92,19 @@ def cross_attention_spec(attend: AttentionBackend) -> ModuleSpec:
     )
 
 
-def self_attention_spec(options: ModelOptions, attend: AttentionBackend, *, owns_bias_table: bool) -> ModuleSpec:
+def self_attention_spec(
+    options: ModelOptions, attend: AttentionBackend, *, owns_bias_table: bool, bidirectional: bool = False
+) -> ModuleSpec:
     """Self attention with our core attention; the mask type is ours to say, through the visibility.
 
     owns_bias_table: with relative positions the layer has a table of its own, as the decoders of Wang et al. 2022 have.
+    bidirectional: half of its buckets are for keys behind the query.
     """
     core_params: dict[str, object] = {"attend": attend}
     if owns_bias_table and options.position_embedding_type == "relative":
         core_params |= {
             "relative_buckets": options.relative_attention_num_buckets,
-            "bucket_function": partial(buckets_of, options, False),
+            "bucket_function": partial(buckets_of, options, bidirectional),
         }
     return ModuleSpec(
         module=SelfAttention,

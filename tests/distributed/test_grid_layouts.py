@@ -37,6 +37,10 @@ VARIANTS = {
             "qk_layernorm": True,
         }
     },
+    # UMT5's: a table of distances in each layer, which no two stages share.
+    "encoder_decoder:span_corruption layered": {
+        "model": {**MODELS["encoder_decoder"], "relative_bias_per_layer": True}
+    },
     # The study's optimizer, with moments that are factored and a tied table on two stages.
     "encoder_decoder:span_corruption adafactor": {
         "model": {

@@ -39,6 +39,8 @@ CASES = {
         "t5",
         {**SIZES, "feed_forward_proj": "gated-silu", "tie_word_embeddings": False, "num_decoder_layers": 3},
     ),
+    "umt5": ("umt5", {**SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "umt5 plain, uneven": ("umt5", {**SIZES, "feed_forward_proj": "relu", "num_decoder_layers": 1, "d_kv": 12}),
 }
 
 
@@ -145,5 +147,9 @@ def test_models_that_no_folder_can_hold():
     buckets = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
     assert "--position-embedding-type alibi" in refused(position_embedding_type="alibi", **buckets)
     assert "--num-query-groups 2" in refused(num_query_groups=2)
+    assert "--relative-bias-per-layer" in refused(relative_bias_per_layer=True)
+    umt5, _, layered = converted("umt5")
+    (fault,) = umt5.faults(replace(layered, model=replace(layered.model, relative_bias_per_layer=False)))
+    assert "--relative-bias-per-layer off" in fault
     (fault,) = FAMILIES["llama"].faults(described)
     assert "encoder_decoder" in fault

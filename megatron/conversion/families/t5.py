@@ -36,6 +36,7 @@ FORM: dict[str, Any] = {
     "num_query_groups": None,
     "qk_layernorm": False,
     "softmax_scale": 1.0,
+    "relative_bias_per_layer": False,
 }
 SIZES = {
     "hidden_size": "d_model",

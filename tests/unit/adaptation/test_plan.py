@@ -48,6 +48,16 @@ def test_every_weight_has_a_source_of_its_shape(before: str, after: str, form: s
             assert taken.shape == shape, name
 
 
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_tables_of_a_stacks_layers_go_to_those_of_a_decoder(stack: str) -> None:
+    model = ModelOptions(**SHAPE, **FORMS["relative"], relative_bias_per_layer=True)
+    plan = make_plan("encoder_decoder", AdaptationOptions(to="causal_decoder", from_stack=stack), model, model)
+    behind = "layers.1.self_attention.core_attention.relative_bias.weight"
+    source = plan.source_of(f"decoder.{behind}")
+    assert source is not None and (source.name, source.dim) == (f"{stack}.{behind}", 1)
+    assert (source.index is None) == (stack == "decoder")  # an encoder's buckets lie otherwise
+
+
 def test_projections_that_learned_behind_norms_keep_them_in_cross_attention() -> None:
     model = ModelOptions(**SHAPE, **FORMS["alibi"])
     plan = make_plan("causal_decoder", AdaptationOptions(to="encoder_decoder"), model, model)

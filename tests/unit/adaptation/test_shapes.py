@@ -63,6 +63,13 @@ def test_a_decoder_is_as_deep_as_the_stack_it_comes_from(stack: str | None, laye
     assert settings["max_position_embeddings"] == 16  # the learned table keeps its rows
 
 
+def test_tables_of_layers_are_no_matter_of_a_decoder() -> None:
+    model = ModelOptions(position_embedding_type="relative", relative_bias_per_layer=True)
+    for to, kept in (("causal_decoder", False), ("encoder_decoder", True)):
+        settings = adapted_model("encoder_decoder", model, 16, AdaptationOptions(to=to))
+        assert settings["relative_bias_per_layer"] is kept
+
+
 @pytest.mark.parametrize(
     ("source", "options", "word"),
     [

@@ -61,12 +61,15 @@ def models(draw: st.DrawFn) -> dict:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @settings(deadline=None, max_examples=25)
-@given(model=models(), decoder_layers=st.integers(1, 3))
-def test_weights_are_those_of_the_real_model_in_its_order(architecture: str, model: dict, decoder_layers: int) -> None:
+@given(model=models(), decoder_layers=st.integers(1, 3), per_layer=st.booleans())
+def test_weights_are_those_of_the_real_model_in_its_order(
+    architecture: str, model: dict, decoder_layers: int, per_layer: bool
+) -> None:
     from megatron.layout.initial_weights import global_names, shard_dim
 
     if architecture == "encoder_decoder":
-        model = {**model, "decoder_num_layers": decoder_layers}
+        is_layered = per_layer and model["position_embedding_type"] == "relative"
+        model = {**model, "decoder_num_layers": decoder_layers, "relative_bias_per_layer": is_layered}
     shape = shape_of(architecture, model)
     recipe = recipe_of(model, max_positions=INPUTS, architecture=architecture, lengths=shape.lengths)
     _, chunk = build_decoder(recipe)

@@ -20,6 +20,7 @@ from megatron.evaluation.growing_rows import GrowingRows
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
+from megatron.evaluation.weight_order import stored_by_columns
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
 from megatron.records.batch import Batch
@@ -69,22 +70,40 @@ def generate(
     size = options.micro_batch_size
     by_length = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     results: dict[int, list[int]] = {}
-    for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
-        numbers = by_length[first : first + size]
-        rows = GrowingRows([prompts[number] for number in numbers], prompt_rows, options.max_new_tokens, device, stop)
-        generators = [torch.Generator().manual_seed(seed_for(options.seed, "generate", number)) for number in numbers]
-        cache = KeyValueCache()
-        for _ in range(options.max_new_tokens):
-            logits = read_outputs(chunks, [rows.unread()], partial(_next_logits, grid), cache)
-            rows.append(_choose(logits, generators, options, vocabulary_size, grid, device))
-            advance(len(numbers))
-            if all(rows.ended):
-                break
-        results |= dict(zip(numbers, rows.new_tokens, strict=True))
+    with stored_by_columns(chunks):
+        for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
+            numbers = by_length[first : first + size]
+            seeds = [seed_for(options.seed, "generate", number) for number in numbers]
+            rows = GrowingRows(
+                [prompts[number] for number in numbers], prompt_rows, options.max_new_tokens, device, stop
+            )
+            _grow(rows, chunks, grid, device, options, seeds, vocabulary_size, advance)
+            results |= dict(zip(numbers, rows.new_tokens, strict=True))
     gathered: list[dict[int, list[int]]] = [{}] * grid.data_size
     dist.all_gather_object(gathered, results, group=grid.data_group)
     everything = {number: tokens for part in gathered for number, tokens in part.items()}
     return [everything[number] for number in range(len(prompts))]
+
+
+def _grow(
+    rows: GrowingRows,
+    chunks: Sequence[nn.Module],
+    grid: Grid,
+    device: Device,
+    options: GenerationOptions,
+    seeds: Sequence[int],
+    vocabulary_size: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Add tokens until every row has ended or as many as it may have."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    cache = KeyValueCache()
+    for _ in range(options.max_new_tokens):
+        logits = read_outputs(chunks, [rows.unread()], partial(_next_logits, grid), cache)
+        rows.append(_choose(logits, generators, options, vocabulary_size, grid, device))
+        advance(len(generators))
+        if all(rows.ended):
+            return
 
 
 def _next_logits(grid: Grid, _: Batch, outputs: Tensor) -> Tensor:
@@ -109,7 +128,7 @@ def _choose(
     chosen = torch.zeros(len(generators), dtype=torch.int64)
     for part in logits:  # the one micro-batch of the last stage
         real = part[:, :vocabulary_size]
-        if not torch.isfinite(real).all():
+        if not torch.isfinite(real.sum(dtype=torch.float64)):
             raise RunFault("the model's logits are not finite; take an earlier checkpoint with --load-iteration.")
         for number, generator in enumerate(generators):
             chosen[number] = choose_token(

@@ -190,11 +190,17 @@ def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
     """The tasks that were asked for. Raises UserError for unknown names, and for named tasks without data."""
     from megatron.evaluation.lm_eval_adapter import TaskShelf
 
-    shelf = TaskShelf(options.include_path, None if options.data_dir is None else Path(options.data_dir))
-    unknown = shelf.unknown(options.tasks)
+    names = [*options.tasks, *(entry.task for entry in EAI_TASKS if options.eai_eval)]
+    shelf = TaskShelf(
+        names,
+        options.include_path,
+        None if options.data_dir is None else Path(options.data_dir),
+        with_examples=bool(options.num_fewshot),
+    )
+    unknown = shelf.unknown(names)
     if unknown:
         raise UserError(*unknown)
-    tasks = shelf.load([*options.tasks, *(entry.task for entry in EAI_TASKS if options.eai_eval)])
+    tasks = shelf.load(names)
     of_the_study = {entry.task for entry in EAI_TASKS} if options.eai_eval else set()
     named = [name for name in tasks.missing if name not in of_the_study or name in options.tasks]
     if named or not tasks.specs:

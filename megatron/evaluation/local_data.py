@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,24 +61,20 @@ class LocalData:
         """A `datasets.DatasetDict` with these splits."""
         import datasets  # a second to import
 
+        datasets.disable_progress_bars()
         return datasets.DatasetDict({split: read() for split, read in self.readers.items()})
 
 
-def find_local_data(folder: Path, task: str, name: DataSetName) -> LocalData | None:
-    """What `folder` has of a task, or None where it has nothing to evaluate on. Raises UserError for a broken file."""
+def find_local_data(folder: Path, task: str, name: DataSetName, splits: Sequence[str] = SPLITS) -> LocalData | None:
+    """What `folder` has of these splits of a task, or None where it has nothing to evaluate on; nothing is read."""
     files: dict[str, Path] = {}
     readers: dict[str, Callable[[], Any]] = {}
-    for split in SPLITS:
+    for split in splits:
         for path, read in _candidates(folder, task, name, split):
             if path.exists():
                 files[split], readers[split] = path, read
                 break
     return LocalData(files, readers) if files.keys() & {"validation", "test"} else None
-
-
-def places(folder: Path, task: str, name: DataSetName) -> list[Path]:
-    """Where the examples of a task are looked for."""
-    return [path for split in SPLITS[1:] for path, _ in _candidates(folder, task, name, split)]
 
 
 def _candidates(folder: Path, task: str, name: DataSetName, split: str) -> Iterator[tuple[Path, Callable[[], Any]]]:

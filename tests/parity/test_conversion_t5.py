@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from megatron.architectures.encoder_decoder import EncoderDecoder
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import UserError
 from megatron.conversion.registry import FAMILIES
 from megatron.conversion.rules import expand
 from megatron.data.collate import collate
@@ -131,6 +132,13 @@ def test_transformers_reads_what_is_written(case, tmp_path):
     with torch.no_grad():
         rows = {"input_ids": batch.encoder.tokens, "decoder_input_ids": batch.tokens}
         assert torch.equal(read(**rows).logits, theirs(**rows).logits)
+
+
+def test_configs_that_no_model_follows():
+    family, theirs, _ = converted("t5 1.0")
+    for changed in ({"decoder_start_token_id": 5}, {"feed_forward_proj": "gated-relu"}, {"is_encoder_decoder": False}):
+        with pytest.raises(UserError, match=f"config.json: {next(iter(changed))} .* has no counterpart"):
+            family.describe({**theirs.config.to_dict(), **changed}, theirs.state_dict())
 
 
 def test_models_that_no_folder_can_hold():

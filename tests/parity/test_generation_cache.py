@@ -1,5 +1,7 @@
 """Generation with a cache writes what a model writes that reads its whole row for every token."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,11 @@ POSITIONS = {
     },
     "alibi": {"position_embedding_type": "alibi"},
     "relative": {"position_embedding_type": "relative", "disable_bias_linear": True, "activation": "geglu"},
+    "layered": {"position_embedding_type": "relative", "relative_bias_per_layer": True},
     "none": {"position_embedding_type": "none"},
+}
+ALL_POSITIONS = POSITIONS | {
+    "relative in each layer": {"position_embedding_type": "relative", "relative_bias_per_layer": True}
 }
 READINGS = {
     "causal_decoder": {"reads_running_text": True},
@@ -37,7 +43,10 @@ PROMPTS = [random.integers(2, VOCABULARY, length).tolist() for length in (3, 20,
 
 def model_and_rows(architecture, positions, backend="sdpa", dtype=torch.float64):
     recipe = recipe_of(
-        {**MODEL, **POSITIONS[positions]}, max_positions=LENGTH, architecture=architecture, lengths=(LENGTH, TARGETS)
+        {**MODEL, **ALL_POSITIONS[positions]},
+        max_positions=LENGTH,
+        architecture=architecture,
+        lengths=(LENGTH, TARGETS),
     )
     _, chunk = build_decoder(recipe, backend=backend, dtype=dtype)
     reading = {"reads_running_text": False, "ends_inputs": False, **READINGS[architecture]}
@@ -63,8 +72,10 @@ def written(chunk, rows, prompts=PROMPTS, stop=lambda _: False, **options):
     )
 
 
-@pytest.mark.parametrize("architecture", READINGS)
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize(
+    ("architecture", "positions"),
+    [*itertools.product(READINGS, POSITIONS), ("encoder_decoder", "relative in each layer")],
+)
 def test_every_token_is_that_of_the_whole_row(architecture, positions):
     chunk, rows = model_and_rows(architecture, positions)
     options = {"max_new_tokens": 16, "temperature": 0.8, "seed": 3}

@@ -5,6 +5,9 @@ Every rule only moves, joins and transposes, so it maps gradients as well as wei
 
 import torch
 
+from megatron.conversion.registry import FAMILIES
+from megatron.conversion.rules import expand
+
 
 def fused_qkv(query, key, value, groups):
     """Megatron's order: for each group its query heads, then its key head, then its value head."""
@@ -117,41 +120,7 @@ def from_mpt(tensors, config):
 
 
 def from_t5(tensors, config):
-    """Source: transformers' T5, 1.0 (tied) and 1.1."""
-    found = {
-        "embedding.word_embeddings.weight": tensors["shared.weight"],
-        "encoder.final_layernorm.weight": tensors["encoder.final_layer_norm.weight"],
-        "decoder.final_layernorm.weight": tensors["decoder.final_layer_norm.weight"],
-    }
-    if "lm_head.weight" in tensors:
-        found["output_layer.weight"] = tensors["lm_head.weight"]
-    heads = config.num_heads
-    for stack, layers in (("encoder", config.num_layers), ("decoder", config.num_decoder_layers)):
-        table = tensors[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
-        found[f"{stack}.relative_bias.weight"] = table.t()
-        for i in range(layers):
-            ours, theirs = f"{stack}.layers.{i}", f"{stack}.block.{i}.layer"
-            attention = f"{theirs}.0.SelfAttention"
-            found[f"{ours}.self_attention.linear_qkv.weight"] = fused_qkv(
-                *(tensors[f"{attention}.{part}.weight"] for part in "qkv"), heads
-            )
-            found[f"{ours}.self_attention.linear_proj.weight"] = tensors[f"{attention}.o.weight"]
-            found[f"{ours}.input_layernorm.weight"] = tensors[f"{theirs}.0.layer_norm.weight"]
-            last = 1
-            if stack == "decoder":
-                last, cross = 2, f"{theirs}.1.EncDecAttention"
-                found[f"{ours}.pre_cross_attn_layernorm.weight"] = tensors[f"{theirs}.1.layer_norm.weight"]
-                found[f"{ours}.cross_attention.linear_q.weight"] = tensors[f"{cross}.q.weight"]
-                key_value = [tensors[f"{cross}.{part}.weight"].reshape(heads, -1, config.d_model) for part in "kv"]
-                found[f"{ours}.cross_attention.linear_kv.weight"] = torch.cat(key_value, dim=1).flatten(0, 1)
-                found[f"{ours}.cross_attention.linear_proj.weight"] = tensors[f"{cross}.o.weight"]
-            dense = f"{theirs}.{last}.DenseReluDense"
-            found[f"{ours}.pre_mlp_layernorm.weight"] = tensors[f"{theirs}.{last}.layer_norm.weight"]
-            first = [
-                tensors[f"{dense}.{part}.weight"]
-                for part in ("wi", "wi_0", "wi_1")
-                if f"{dense}.{part}.weight" in tensors
-            ]
-            found[f"{ours}.mlp.linear_fc1.weight"] = torch.cat(first)
-            found[f"{ours}.mlp.linear_fc2.weight"] = tensors[f"{dense}.wo.weight"]
-    return found
+    """Weights or gradients of theirs under our names, rows of no word with zeros."""
+    family = FAMILIES["t5"]
+    described = family.describe(config.to_dict(), tensors)
+    return {pair.ours: pair.to_ours(tensors) for pair in expand(family.rules(described), described)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.family import Family
 from megatron.conversion.rules import Rule
@@ -24,6 +25,7 @@ FEED_FORWARDS = {
 READ_FEED_FORWARDS = {**{theirs: ours for ours, theirs in FEED_FORWARDS.items()}, "gated-gelu_new": "geglu_tanh"}
 POSITIONS = "n_positions"
 USUAL_POSITIONS = 512  # of T5's own training; configs that transformers fills leave them out
+START = "decoder_start_token_id"
 HEAD = "lm_head.weight"
 COPIES = (HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
@@ -49,13 +51,16 @@ SIZES = {
 
 
 class T5Family(Family):
-    """A family of encoder-decoders, whose config names no start token but the decoder's, and often no positions."""
+    """A family of encoder-decoders: decoders start with the padding token, and configs often name no positions."""
 
     def describe(self, config: Mapping[str, Any], tensors: Collection[str]) -> DescribedModel:
-        """See Family. A decoder starts with the padding token where nothing else is said."""
-        start = config.get("decoder_start_token_id")
-        start = config.get("pad_token_id") if start is None else start
-        return super().describe({POSITIONS: USUAL_POSITIONS, **config, "bos_token_id": start}, tensors)
+        """See Family."""
+        start, pad = config.get(START), config.get("pad_token_id")
+        if start not in (None, pad):
+            raise UserError(
+                f"config.json: {START} {start} has no counterpart; decoders start with the padding token, here {pad}."
+            )
+        return super().describe({POSITIONS: USUAL_POSITIONS, **config, "bos_token_id": None}, tensors)
 
 
 class T5(T5Family):
@@ -162,8 +167,7 @@ def write_sizes(described: DescribedModel) -> dict[str, Any]:
         "d_kv": model.head_size,
         "feed_forward_proj": FEED_FORWARDS[model.activation],
         "dropout_rate": model.hidden_dropout,
-        "bos_token_id": None,
-        "decoder_start_token_id": described.start_token,
+        START: described.pad_token,
     }
 
 

@@ -29,10 +29,12 @@ def parse(
     rules: Sequence[Rule] = (),
     facts: Mapping[str, Any] | None = None,
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: {},
+    first_word: str = "",
 ) -> dict[str, Any]:
     """The options of each section, from a command line and the --config file that it may name.
 
     defaults: from what these give, values by field for what they leave out, before the fields' own defaults.
+    first_word: what stands before the flags where a command does several things; --help shows it.
 
     A rule is a function whose parameters are names of sections or of `facts`, e.g. `def heads_fit(model, layout)`; it
     yields one sentence per fault and runs when all it asks for is sound. Raises one UserError with every fault: unknown
@@ -40,7 +42,7 @@ def parse(
     refused. `--help` prints and exits.
     """
     types = _types_of_all(sections)
-    given, config_path, faults, doubtful = _read_command_line(_parser(sections, description), argv, types)
+    given, config_path, faults, doubtful = _read_command_line(_parser(sections, description, first_word), argv, types)
     values: dict[str, Any] = {}
     if config_path:
         try:
@@ -139,10 +141,10 @@ class _HelpFormatter(argparse.HelpFormatter):
         return textwrap.wrap(text, width, break_on_hyphens=False)  # a flag's name stays whole
 
 
-def _parser(sections: Mapping[str, type[Options]], description: str) -> argparse.ArgumentParser:
+def _parser(sections: Mapping[str, type[Options]], description: str, first_word: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description,
-        usage="%(prog)s [--config FILE] [--flag value ...]",
+        usage=f"%(prog)s {first_word}{' ' if first_word else ''}[--config FILE] [--flag value ...]",
         epilog="A switch that the file of --config turns on is turned off by --switch=false.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,

@@ -1,0 +1,79 @@
+"""The weights of one of our checkpoints, whole, whatever the layout that wrote them. Needs no process group."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megatron.basics.errors import UserError
+from megatron.checkpoint.manifest import Manifest, Piece, TensorEntry
+from megatron.conversion.tensor_file import BrokenFile, TensorFile, bytes_of, dtype_of
+
+MASTER_WEIGHTS = "optimizer.state.param."
+
+
+class CheckpointWeights:
+    """Whole tensors by name; at most one, and one piece of it, is in memory. Every piece that is read is checked.
+
+    dtype: of most weights as the model had them, as torch prints it without `torch.`; has_masters: the optimizer's
+    float32 weights stand beside them, of which they are roundings.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, names: Mapping[str, tuple[int, ...]]) -> None:
+        """names: the tensors of the model and their shapes. Raises UserError for each that is not there so."""
+        self.folder, self._entries = folder, manifest.tensors
+        self._files: dict[str, TensorFile] = {}
+        faults = [*self._faults(names)]
+        if faults:
+            raise UserError(*faults)
+        sizes: Counter[str] = Counter()
+        for name, shape in names.items():
+            sizes[self._entries[name].dtype] += math.prod(shape)
+        ((self.dtype, _),) = sizes.most_common(1)
+        self.has_masters = all(f"{MASTER_WEIGHTS}{name}" in self._entries for name in names)
+
+    def read(self, name: str, *, master: bool = False) -> Tensor:
+        """A tensor on the host; `master`: in float32, as the optimizer has it.
+
+        Raises UserError that names the file where the checkpoint is damaged.
+        """
+        entry = self._entries[f"{MASTER_WEIGHTS}{name}" if master else name]
+        whole = torch.empty(entry.shape, dtype=dtype_of(entry.dtype))
+        for piece in entry.pieces:
+            place = tuple(slice(start, start + size) for start, size in zip(piece.offset, piece.shape, strict=True))
+            self._read(piece, entry, whole[place])
+        return whole
+
+    def _read(self, piece: Piece, entry: TensorEntry, place: Tensor) -> None:
+        path = self.folder / piece.file
+        try:
+            if piece.file not in self._files:
+                self._files[piece.file] = TensorFile(path)
+            file = self._files[piece.file]
+            stored = file.tensors.get(piece.name)
+            if stored is None or (stored.dtype, stored.shape) != (entry.dtype, piece.shape):
+                raise BrokenFile(f"does not hold {piece.name} as it was written")
+            target = place if place.is_contiguous() else torch.empty_like(place, memory_format=torch.contiguous_format)
+            file.read_into(piece.name, target)
+            if zlib.crc32(bytes_of(target)) != piece.crc32:
+                raise BrokenFile(f"is damaged: the bytes of {piece.name} are not those that were written")
+        except BrokenFile as fault:
+            raise UserError(f"{path} {fault}; name another checkpoint with --load-iteration.") from fault
+        if target is not place:
+            place.copy_(target)
+
+    def _faults(self, names: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        for name, shape in names.items():
+            entry = self._entries.get(name)
+            if entry is None:
+                yield f"{self.folder} has no tensor {name}, which a model of its own settings has."
+            elif entry.shape != shape:
+                yield f"{self.folder}: {name} is {list(entry.shape)}, and by its own settings {list(shape)}."
+            elif not entry.is_covered():
+                yield f"{self.folder} lacks a part of {name}; name another checkpoint with --load-iteration."

@@ -1,0 +1,129 @@
+"""A Hugging Face folder as a checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megatron.basics.errors import UserError
+from megatron.conversion.choose_family import family_of
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.family import Family
+from megatron.conversion.hf_folder import CONFIG, HfFolder
+from megatron.conversion.provenance import Provenance
+from megatron.conversion.rules import Pair, expand
+from megatron.conversion.tensor_file import DTYPES, dtype_of
+from megatron.conversion.tensor_names import Matching, match, today
+from megatron.conversion.tensor_writer import PlannedTensor
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """A folder that has proved whole, and what becomes of it."""
+
+    folder: HfFolder
+    family: Family
+    described: DescribedModel
+    provenance: Provenance | None
+    matching: Matching
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The rules of its tensors, which depend on how the vocabulary is padded."""
+        return expand(self.family.rules(self.described), self.described)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors of the checkpoint."""
+        return sum(tensor.nbytes for tensor in self.planned())
+
+    def planned(self) -> list[PlannedTensor]:
+        """The tensors of the checkpoint."""
+        return [PlannedTensor(pair.ours, self.described.dtype, pair.shape) for pair in self.pairs]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """The same, in their order, one at a time."""
+        dtype = dtype_of(self.described.dtype)
+        for pair in self.pairs:
+            theirs = {name: self.folder.read(self.matching.names[name]) for name in pair.theirs}
+            if len({part.dtype for part in theirs.values()}) > 1:
+                theirs = {name: part.to(dtype) for name, part in theirs.items()}
+            yield pair.to_ours(theirs)
+
+
+def plan_import(path: Path, *, family: str | None, dtype: str | None) -> ImportPlan:
+    """Read all that a folder says of itself, and compare. Raises UserError with every fault; writes nothing.
+
+    dtype: of the checkpoint; that of the folder where it is None.
+    """
+    folder = HfFolder.open(path)
+    chosen = family_of(folder.config, family, str(path / CONFIG))
+    described = _describe(folder, chosen)
+    matching = match(folder, chosen, expand(chosen.rules(described), described))
+    _require_weights(folder, matching)
+    described = replace(described, dtype=dtype or _common_dtype(folder, matching))
+    _require_equal(folder, matching)
+    provenance = Provenance.of_config(folder.config)
+    if provenance is not None:
+        described = replace(described, begins_with_start_token=provenance.begin_with_start_token)
+    return ImportPlan(folder, chosen, described, provenance, matching)
+
+
+def _describe(folder: HfFolder, family: Family) -> DescribedModel:
+    path = folder.path / CONFIG
+    try:
+        return family.describe(_whole_config(folder), today(folder.tensors, family))
+    except UserError as error:
+        raise UserError(*(f"{path}: {fault.removeprefix(f'{CONFIG}: ')}" for fault in error.faults)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the config of a {family.model_type}: {error!r}.") from error
+
+
+def _whole_config(folder: HfFolder) -> Mapping[str, Any]:
+    """The config with what it leaves to defaults, as transformers fills it; of a class of our own as it is."""
+    from transformers import CONFIG_MAPPING  # takes seconds, and other commands look at this package too
+
+    model_type = folder.config["model_type"]
+    if model_type not in CONFIG_MAPPING:
+        return folder.config
+    try:
+        whole: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(folder.config).to_dict()
+        return whole
+    except Exception as error:  # each class refuses what it dislikes in its own way
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{CONFIG} is refused by transformers: {reason}.") from error
+
+
+def _common_dtype(folder: HfFolder, matching: Matching) -> str:
+    """The dtype of all weights. Raises UserError where they differ."""
+    example_of = {folder.tensors[stored].dtype: stored for stored in matching.names.values()}
+    if len(example_of) > 1:
+        examples = ", ".join(f"{stored} in {dtype}" for dtype, stored in sorted(example_of.items()))
+        raise UserError(f"{folder.path} holds weights of several kinds ({examples}); choose one with --dtype.")
+    return next(iter(example_of))
+
+
+def _require_weights(folder: HfFolder, matching: Matching) -> None:
+    for stored in matching.names.values():
+        dtype = folder.tensors[stored].dtype
+        if dtype not in DTYPES.values():
+            raise UserError(
+                f"{folder.path}: {stored} is in {dtype}; quantized weights cannot be converted, give the folder that "
+                "they were made of."
+            )
+
+
+def _require_equal(folder: HfFolder, matching: Matching) -> None:
+    """Tensors that a model holds once must be equal wherever a folder has them."""
+    for copy, of in matching.copies:
+        one, other = folder.read(copy), folder.read(of)
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            raise UserError(
+                f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (tie_word_embeddings) they are one tensor; "
+                "correct whichever is wrong."
+            )

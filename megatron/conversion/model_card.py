@@ -1,0 +1,115 @@
+"""README.md of an exported folder: what the model is, what it was trained on, how to load it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from megatron.basics.atomic_files import atomic_writer
+from megatron.conversion.export import ExportPlan
+from megatron.conversion.provenance import Provenance
+
+CARD = "README.md"
+VERDICT = "## Comparison with the source"
+NOT_COMPARED = "Not verified: the logits of this folder were not compared with those of the checkpoint."
+
+
+def write_card(folder: Path, name: str, plan: ExportPlan, provenance: Provenance, *, from_masters: bool) -> None:
+    """Write the card of a model called `name`; it says that nothing was compared, until `write_verdict` does."""
+    parts = [
+        _front_matter(plan),
+        f"# {name}",
+        _what_it_is(plan, provenance, from_masters),
+        "## Training",
+        _lineage(provenance),
+        "## Use",
+        _use(name, plan),
+        VERDICT,
+        NOT_COMPARED,
+    ]
+    with atomic_writer(folder / CARD, "w") as file:
+        file.write("\n\n".join(parts) + "\n")
+
+
+def write_verdict(folder: Path, text: str) -> None:
+    """Put `text` in the card under its last heading, instead of what stands there."""
+    card = (folder / CARD).read_text(encoding="utf-8").split(VERDICT)[0]
+    with atomic_writer(folder / CARD, "w") as file:
+        file.write(f"{card}{VERDICT}\n\n{text.strip()}\n")
+
+
+def _front_matter(plan: ExportPlan) -> str:
+    task = "text2text-generation" if _reads_with_an_encoder(plan) else "text-generation"
+    return f"---\nlibrary_name: transformers\npipeline_tag: {task}\ntags:\n- triarch\n---"
+
+
+def _what_it_is(plan: ExportPlan, provenance: Provenance, from_masters: bool) -> str:
+    described = plan.choice.described
+    parameters = sum(math.prod(tensor.shape) for shard in plan.shards.values() for tensor in shard)
+    kind = provenance.architecture.replace("_", " ")
+    sentences = [
+        f"A {kind} of {parameters:,} parameters, exported by Triarch as a `{plan.choice.family.class_name}`.",
+        f"{described.vocabulary_size:,} words, rows of {provenance.seq_length:,} tokens in training.",
+        f"Weights in {described.dtype}{', as the optimizer has them' if from_masters else ''}"
+        f"{f', of step {provenance.iteration:,}' if provenance.iteration else ''}.",
+    ]
+    if plan.choice.reads_causally:
+        sentences.append(
+            "It was trained to read its inputs bidirectionally. The class of this folder reads them from left to "
+            "right, with the same weights: expect other, usually worse, predictions."
+        )
+    return "\n".join(sentences)
+
+
+def _lineage(provenance: Provenance) -> str:
+    """The stages as a table, oldest first."""
+    rows = ["| architecture | objective | tokens | of them predicted |", "|---|---|---|---|"]
+    return "\n".join([*rows, *map(_row, _stages(provenance))])
+
+
+def _stages(provenance: Provenance) -> Iterator[Mapping[str, Any]]:
+    """Those in which something was learnt; forms that a checkpoint went through without a step are left out."""
+    for stage in provenance.lineage:
+        if stage["tokens"] or stage.get("imported"):
+            yield stage
+
+
+def _row(stage: Mapping[str, Any]) -> str:
+    if stage.get("imported"):
+        return f"| {stage['architecture']} | made elsewhere: {_plain(str(stage['imported']))} | unknown | unknown |"
+    return f"| {stage['architecture']} | {stage['objective']} | {stage['tokens']:,} | {stage['loss_tokens']:,} |"
+
+
+def _plain(text: str) -> str:
+    """A name from elsewhere, without what Markdown would read as its own."""
+    return re.sub(r"[^\w.@/ -]", "_", text)
+
+
+def _use(name: str, plan: ExportPlan) -> str:
+    auto = "AutoModelForSeq2SeqLM" if _reads_with_an_encoder(plan) else "AutoModelForCausalLM"
+    own = ", trust_remote_code=True" if plan.choice.family.files else ""
+    lines = [
+        "```python",
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'model = {auto}.from_pretrained("{name}"{own})',
+        "```",
+        "",
+        "Zero-shot tasks: "
+        f"`lm_eval --model hf --model_args pretrained={name}{own.replace(', ', ',')} --tasks arc_easy,boolq`.",
+    ]
+    if plan.choice.family.files:
+        lines.append(
+            f"The class is in {', '.join(f'`{file}`' for file in plan.choice.family.files)} beside the weights."
+        )
+    if plan.choice.described.begins_with_start_token:
+        lines.append("Texts begin with the start token, which the tokenizer puts in front of them.")
+    return "\n".join(lines)
+
+
+def _reads_with_an_encoder(plan: ExportPlan) -> bool:
+    return plan.choice.described.architecture == "encoder_decoder"

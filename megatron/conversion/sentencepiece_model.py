@@ -6,10 +6,12 @@ own steps. Sources: sentencepiece's normalizer.cc, unigram_model.cc, bpe_model.c
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -24,7 +26,7 @@ USER_DEFINED_SCORE = -0.1  # SentencePiece's at encoding, whatever the file says
 
 @dataclass(frozen=True)
 class Piece:
-    """An entry of a vocabulary; its id is its place. kind: ModelProto.SentencePiece.Type."""
+    """An entry of a vocabulary; its id is its place. score: single precision. kind: ModelProto.SentencePiece.Type."""
 
     name: str
     score: float
@@ -123,12 +125,14 @@ def _unigram(model: SentencePieceModel, hidden: Collection[int]) -> models.Unigr
     scores = [piece.score for token, piece in enumerate(model.pieces) if token not in hidden and piece.kind == NORMAL]
     lowest = min(scores, default=0.0)
     longest = max((len(model.pieces[token].name) for token in hidden), default=0)
-    never = min(lowest, 0.0) - (longest + 1) * (abs(lowest) + UNKNOWN_PENALTY)
+    never = -math.ceil(abs(lowest) + (longest + 1) * (abs(lowest) + UNKNOWN_PENALTY))
 
     def score(token: int, piece: Piece) -> float:
         if token in hidden:
             return never
-        return USER_DEFINED_SCORE if piece.kind == USER_DEFINED else piece.score
+        if piece.kind == USER_DEFINED:
+            return USER_DEFINED_SCORE
+        return float(str(np.float32(piece.score)))  # few digits, which every reader of JSON gives back exactly
 
     vocabulary = [(piece.name, score(token, piece)) for token, piece in enumerate(model.pieces)]
     return models.Unigram(vocabulary, model.unknown, model.has_bytes)

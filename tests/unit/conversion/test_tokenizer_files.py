@@ -123,6 +123,18 @@ def test_names_in_a_text_are_tokens_unless_they_are_split(kind, load, tmp_path):
     assert again.special == tokenizer.special and again.vocabulary_size == tokenizer.vocabulary_size
 
 
+@pytest.mark.parametrize("kind", ["our unigram", "llama"])
+def test_what_has_come_leaves_again_as_it_was(kind, load, tmp_path):
+    first, _ = export(load(kind, ["sentinels"]), tmp_path / "first", architecture="encoder_decoder")
+    come = load_tokenizer(*map(str, import_tokenizer(tmp_path / "first", tmp_path / "run")))
+    again, _ = export(come, tmp_path / "again", architecture="encoder_decoder")
+    assert again.ties == 0 and again.texts < first.texts  # what names do in a text is the folder's own affair
+    files = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    for name in files:
+        written = [json.loads((tmp_path / folder / name).read_text("utf-8")) for folder in ("first", "again")]
+        assert written[0] == written[1], name
+
+
 def test_what_stands_around_texts(load, tmp_path):
     tokenizer = load("llama")
     ids, end, start = tokenizer.encode("one two"), tokenizer.eod_id, 1

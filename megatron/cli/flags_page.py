@@ -13,6 +13,7 @@ from megatron.basics.option import Options, flag_of
 from megatron.cli import (
     adapt,
     adaptation_speed,
+    convert,
     evaluate,
     evaluation_report,
     generate,
@@ -62,6 +63,7 @@ COMMANDS = (
     Command(("adapt.py",), adapt.DESCRIPTION, adapt.SECTIONS, takes_run_settings=True),
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
+    Command(("tools/convert_checkpoint.py",), convert.DESCRIPTION, convert.SECTIONS),
     Command(("tools/generate.py",), generate.DESCRIPTION, generate.SECTIONS),
     Command(("tools/evaluate.py",), evaluate.DESCRIPTION, evaluate.SECTIONS),
     Command(("tools/compare_evaluations.py",), evaluation_report.DESCRIPTION, evaluation_report.SECTIONS),

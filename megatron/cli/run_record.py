@@ -50,10 +50,16 @@ def lineage_after(earlier: list[dict[str, Any]], config: RunConfig, progress: Pr
 def lineage_line(lineage: list[dict[str, Any]]) -> str:
     """A lineage as people write it: `causal_decoder:full_lm 168B + prefix_decoder:span_corruption 51.2B`.
 
-    Forms that a checkpoint went through without a step are left out.
+    Forms that a checkpoint went through without a step are left out; weights that were made elsewhere are not:
+    `gpt2 (imported) + causal_decoder:full_lm 1.2B`.
     """
-    trained = [stage for stage in lineage if stage["tokens"]]
-    return " + ".join(f"{stage['architecture']}:{stage['objective']} {_short(stage['tokens'])}" for stage in trained)
+    return " + ".join(map(_stage, (stage for stage in lineage if stage["tokens"] or stage.get("imported"))))
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    if stage.get("imported"):
+        return f"{stage['imported']} (imported)"
+    return f"{stage['architecture']}:{stage['objective']} {_short(stage['tokens'])}"
 
 
 def _short(tokens: int) -> str:

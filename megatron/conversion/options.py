@@ -20,11 +20,11 @@ class SourceOptions(Options):
     group: ClassVar[str] = "source"
 
     load: str | None = option(
-        None, "to-hf, verify: run folder with checkpoints, written on any layout. from-hf: folder of Hugging Face."
+        None, "to-hf: run folder with checkpoints, written on any layout. from-hf: folder of Hugging Face."
     )
     tokenizer_model: str | None = option(
         None,
-        "to-hf, verify: the run's tokenizer, where it has moved. from-hf: a tokenizer for a folder without one, or "
+        "to-hf: the run's tokenizer, where it has moved. from-hf: a tokenizer for a folder without one, or "
         "instead of the folder's.",
     )
 
@@ -38,7 +38,7 @@ class SourceOptions(Options):
 class CheckpointChoice(Options):
     """Which checkpoint of a run folder."""
 
-    group: ClassVar[str] = "to-hf and verify"
+    group: ClassVar[str] = "to-hf"
 
     load_iteration: int | None = option(
         None, "Checkpoint of --load to take. Default: the newest complete one.", minimum=0

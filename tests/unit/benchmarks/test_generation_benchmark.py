@@ -15,7 +15,7 @@ def test_both_write_the_same_tokens_and_others_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"n_positions": 512, "n_embd": 32, "n_layer": 2, "n_head": 2}
-    monkeypatch.setitem(generation.SETTINGS, "gpt2", small)  # type: ignore[arg-type]
+    monkeypatch.setitem(generation.SETTINGS, "gpt2", small)
     theirs = generation.random_model("gpt2")
     writers = {
         "triarch": generation.our_writer("gpt2", theirs, DEVICE, one_process_grid(), 6, 2),

@@ -6,9 +6,12 @@ itself spreads requests over its processes; only the main rank's results are of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -279,17 +282,20 @@ def evaluate(
 
     model: ours, or lm-eval's name of one of its own classes with the arguments of that.
     """
-    results = simple_evaluate(
-        model=model,
-        model_args=dict(model_arguments) if model_arguments is not None else None,
-        tasks=tasks.specs,
-        num_fewshot=num_fewshot,
-        limit=limit,
-        batch_size=batch_size,
-        device=device,
-        bootstrap_iters=BOOTSTRAP_ITERATIONS,
-        log_samples=False,
-    )
+    # For standard errors lm-eval would fork this process, which the threads of collectives do not survive.
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    with contextlib.redirect_stdout(sys.stderr):  # what it prints by the way is no result
+        results = simple_evaluate(
+            model=model,
+            model_args=dict(model_arguments) if model_arguments is not None else None,
+            tasks=tasks.specs,
+            num_fewshot=num_fewshot,
+            limit=limit,
+            batch_size=batch_size,
+            device=device,
+            bootstrap_iters=BOOTSTRAP_ITERATIONS,
+            log_samples=False,
+        )
     plain: dict[str, Any] = json.loads(json.dumps(results or {}, default=handle_non_serializable))
     for configuration in plain.get("configs", {}).values():
         configuration.pop("custom_dataset", None)  # the source text of a function of ours

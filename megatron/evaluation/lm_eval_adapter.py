@@ -177,12 +177,13 @@ class TriarchLM(TemplateLM):
 class LoadedTasks:
     """Tasks with their data, and those without: lm-eval's name to the reason.
 
-    data: the files and folders that replaced a task's own data set, by task and split.
+    data: the files and folders that replaced a task's own data set, by task and split. manager: lm-eval's own.
     """
 
     specs: list[Any]
     missing: dict[str, str]
     data: dict[str, dict[str, str]]
+    manager: Any
 
 
 class TaskShelf:
@@ -215,7 +216,7 @@ class TaskShelf:
 
     def load(self, names: Sequence[str]) -> LoadedTasks:
         """Tasks by name, tags expanded; those whose data cannot be had are `missing`. Raises UserError."""
-        loaded = LoadedTasks([], {}, {})
+        loaded = LoadedTasks([], {}, {}, self._manager)
         for name in dict.fromkeys(self._expanded(names)):
             local = self._local_data(name)
             try:
@@ -289,6 +290,7 @@ def evaluate(
             model=model,
             model_args=dict(model_arguments) if model_arguments is not None else None,
             tasks=tasks.specs,
+            task_manager=tasks.manager,
             num_fewshot=num_fewshot,
             limit=limit,
             batch_size=batch_size,

@@ -108,7 +108,9 @@ def _open(path: Path) -> TensorSource:
     try:
         return TensorFile(path) if path.suffix == ".safetensors" else PickledFile(path)
     except BrokenFile as fault:
-        raise UserError(f"{path} {fault}; download or save it again.") from fault
+        is_pickle = path.suffix == ".bin"
+        mend = "save it as safetensors where you trust it" if is_pickle else "download or save it again"
+        raise UserError(f"{path} {fault}; {mend}.") from fault
 
 
 def _open_indexed(path: Path) -> dict[str, TensorSource]:
@@ -139,7 +141,7 @@ def _open_indexed(path: Path) -> dict[str, TensorSource]:
         except UserError as error:
             faults += error.faults
     if not faults:
-        faults = [*shown([*_disagreements(path, weight_map, files)]), *_wrong_size(path, index, files)]
+        faults = shown([*_disagreements(path, weight_map, files)]) or [*_wrong_size(path, index, files)]
     if faults:
         raise UserError(*faults)
     return files

@@ -24,7 +24,7 @@ class PickledFile:
         self.tensors: dict[str, StoredTensor] = {}
         for name, tensor in self._content.items():
             if not isinstance(name, str) or not isinstance(tensor, Tensor):
-                raise BrokenFile(f"holds {str(name)[:80]}, which is no tensor; save it as safetensors")
+                raise BrokenFile(f"holds {str(name)[:80]}, which is no tensor")
             self.tensors[name] = StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
     @property
@@ -42,12 +42,10 @@ def _load(path: Path) -> dict[str, Tensor]:
         is_archive = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
-        raise BrokenFile(
-            "is a pickle that would run code, and is not opened; save it as safetensors where you trust it "
-            "(save_pretrained does)"
-        ) from error
+        raise BrokenFile("is a pickle of more than tensors, which could run any code, and is not opened") from error
     except Exception as error:  # a broken pickle may raise anything
-        raise BrokenFile(f"cannot be read ({str(error).splitlines()[0][:200]})") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BrokenFile(f"cannot be read ({reason})") from error
     if not isinstance(content, dict):
-        raise BrokenFile("holds no state dict; save it as safetensors")
+        raise BrokenFile("holds no state dict")
     return content

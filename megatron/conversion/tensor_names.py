@@ -35,7 +35,8 @@ def match(folder: HfFolder, family: Family, pairs: Sequence[Pair]) -> Matching:
     faults: list[str] = []
     for stored in folder.tensors:
         name = family.aliases.get(stored, stored)
-        name = name if name in wanted else f"{prefix}{name}"
+        if name not in wanted and name not in family.copies:
+            name = f"{prefix}{name}"
         if any(re.fullmatch(pattern, name) for pattern in family.ignored):
             continue
         if name not in wanted and name not in family.copies:

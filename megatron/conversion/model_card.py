@@ -14,6 +14,11 @@ from megatron.conversion.provenance import Provenance
 
 CARD = "README.md"
 VERDICT = "## Comparison with the source"
+KINDS = {
+    "causal_decoder": "A causal decoder",
+    "prefix_decoder": "A prefix decoder",
+    "encoder_decoder": "An encoder-decoder",
+}
 NOT_COMPARED = "Not verified: the logits of this folder were not compared with those of the checkpoint."
 
 
@@ -49,9 +54,9 @@ def _front_matter(plan: ExportPlan) -> str:
 def _what_it_is(plan: ExportPlan, provenance: Provenance, from_masters: bool) -> str:
     described = plan.choice.described
     parameters = sum(math.prod(tensor.shape) for shard in plan.shards.values() for tensor in shard)
-    kind = provenance.architecture.replace("_", " ")
     sentences = [
-        f"A {kind} of {parameters:,} parameters, exported by Triarch as a `{plan.choice.family.class_name}`.",
+        f"{KINDS[provenance.architecture]} of {parameters:,} parameters, exported by Triarch as a "
+        f"`{plan.choice.family.class_name}`.",
         f"{described.vocabulary_size:,} words, rows of {provenance.seq_length:,} tokens in training.",
         f"Weights in {described.dtype}{', as the optimizer has them' if from_masters else ''}"
         f"{f', of step {provenance.iteration:,}' if provenance.iteration else ''}.",
@@ -95,7 +100,8 @@ def _use(name: str, plan: ExportPlan) -> str:
         "```python",
         f"from transformers import {auto}, AutoTokenizer",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        # transformers looks into the config for a tokenizer, too, and asks before it runs a class that stands there.
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}"{own})',
         f'model = {auto}.from_pretrained("{name}"{own})',
         "```",
         "",

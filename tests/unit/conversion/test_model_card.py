@@ -1,0 +1,83 @@
+"""The card of an export says what the model is and how it is loaded, and takes a verdict in its place."""
+
+import pytest
+
+from megatron.conversion.choose_family import family_for
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.export import plan_export
+from megatron.conversion.model_card import CARD, NOT_COMPARED, write_card, write_verdict
+from megatron.conversion.provenance import Provenance, imported_stage
+from megatron.modeling.options import ModelOptions
+
+T5 = {
+    "position_embedding_type": "relative",
+    "normalization": "RMSNorm",
+    "norm_epsilon": 1e-6,
+    "disable_bias_linear": True,
+    "softmax_scale": 1.0,
+    "activation": "geglu_tanh",
+    "untie_embeddings_and_output_weights": True,
+}
+
+
+def card_of(folder, architecture, family=None, *, stages=(), starts=False, **model):
+    described = DescribedModel(
+        architecture=architecture,
+        model=ModelOptions(num_layers=2, hidden_size=32, num_attention_heads=4, **model),
+        vocabulary_size=101,
+        max_positions=40,
+        begins_with_start_token=starts,
+        start_token=0 if starts else None,
+        end_token=1,
+        pad_token=0,
+    )
+    plan = plan_export(family_for(described, family), 10**9)
+    provenance = Provenance(
+        architecture=architecture,
+        objective="prefix_lm",
+        iteration=12345,
+        lineage=list(stages),
+        seq_length=40,
+        decoder_seq_length=None,
+        begin_with_start_token=starts,
+    )
+    write_card(folder, "first", plan, provenance, from_masters=False)
+    return (folder / CARD).read_text()
+
+
+def test_a_causal_decoder(tmp_path):
+    stages = [
+        imported_stage("causal_decoder", "full_lm", "gpt2 | <b>"),
+        {"architecture": "causal_decoder", "objective": "full_lm", "tokens": 0, "loss_tokens": 0},
+        {"architecture": "causal_decoder", "objective": "prefix_lm", "tokens": 168_000_000, "loss_tokens": 84_000_000},
+    ]
+    card = card_of(tmp_path, "causal_decoder", stages=stages)
+    assert "A causal decoder of 29,984 parameters, exported by Triarch as a `GPT2LMHeadModel`." in card
+    assert "| causal_decoder | made elsewhere: gpt2 _ _b_ | unknown | unknown |" in card
+    assert "| causal_decoder | prefix_lm | 168,000,000 | 84,000,000 |" in card and card.count("| causal_decoder |") == 2
+    assert "AutoModelForCausalLM" in card and "trust_remote_code" not in card and "of step 12,345" in card
+
+
+def test_a_prefix_decoder_with_its_own_file(tmp_path):
+    card = card_of(tmp_path, "prefix_decoder", starts=True)
+    assert 'AutoModelForCausalLM.from_pretrained("first", trust_remote_code=True)' in card
+    assert "--model_args pretrained=first,trust_remote_code=True" in card and "modeling_triarch.py" in card
+    assert "Texts begin with the start token" in card and "from left to right" not in card
+
+
+def test_a_prefix_decoder_that_became_causal(tmp_path):
+    assert "reads them from left to right" in " ".join(card_of(tmp_path, "prefix_decoder", "gpt2").split())
+
+
+def test_an_encoder_decoder(tmp_path):
+    card = card_of(tmp_path, "encoder_decoder", **T5)
+    assert "An encoder-decoder of " in card and "AutoModelForSeq2SeqLM" in card and "text2text-generation" in card
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_verdict_takes_the_last_place(times, tmp_path):
+    before = card_of(tmp_path, "causal_decoder")
+    assert before.endswith(f"\n\n{NOT_COMPARED}\n")
+    for _ in range(times):
+        write_verdict(tmp_path, "Equal to 1e-6.\n\nOn 4 rows.")
+    assert (tmp_path / CARD).read_text() == before.replace(NOT_COMPARED, "Equal to 1e-6.\n\nOn 4 rows.")

@@ -133,7 +133,7 @@ def _run_config(
     config = RunConfig(
         architecture=described.architecture,
         objective=objective,
-        model=replace(described.model, max_position_embeddings=described.max_positions),
+        model=replace(described.canonical_model(), max_position_embeddings=described.max_positions),
         layout=LayoutOptions(),
         batch=BatchOptions(),
         optimizer=OptimizerOptions(bf16=described.dtype == "bfloat16", fp16=described.dtype == "float16"),

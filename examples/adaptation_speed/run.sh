@@ -3,7 +3,7 @@
 #           decoder by full LM and a prefix decoder by span corruption from scratch, each then adapted to the other
 # Hardware: 2 CPU cores; no GPU, no network
 # Memory:   about 0.7 GB per process
-# Time:     8 minutes on 2 cores
+# Time:     9 minutes on 2 cores
 #
 # Everything lands in adaptation_speed_run/, or in the folder that is the first argument. Start it again to resume.
 # STEPS sets the length of the runs from scratch (default 300).

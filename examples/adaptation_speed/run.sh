@@ -39,10 +39,6 @@ adapt() {
     train adapt.py --train-iters $((STEPS + $1)) "${@:2}"
 }
 
-adapt_rewarmed() {
-    train adapt.py --train-iters "$1" --schedule rewarm "${RATE[@]}" "${@:2}"
-}
-
 RATE=(--lr 4e-3 --lr-decay-style inverse-square-root --lr-warmup-iters $((STEPS / 10)))
 # Full LM learns where a text ends; span corruption reads joined texts without end tokens, as the study's does.
 ENDED=(--train-data-path "$OUT/train_ended_text_document" --valid-data-path "$OUT/valid_ended_text_document")
@@ -50,7 +46,7 @@ JOINED=(--train-data-path "$OUT/train_joined_text_document" --valid-data-path "$
 
 mkdir -p "$OUT"
 
-step "1 of 7: a corpus from the documentation inside this Python, as tokens"
+step "1 of 6: a corpus from the documentation inside this Python, as tokens"
 if [ ! -f "$OUT/valid_joined_text_document.idx" ]; then
     python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
     python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/train.jsonl" \
@@ -61,23 +57,19 @@ if [ ! -f "$OUT/valid_joined_text_document.idx" ]; then
     done
 fi
 
-step "2 of 7: a causal decoder by full LM, from scratch"
+step "2 of 6: a causal decoder by full LM, from scratch"
 pretrain pretrain_gpt.py --objective full_lm "${ENDED[@]}" --save "$OUT/CD:FLM"
 
-step "3 of 7: a prefix decoder by span corruption, from scratch"
+step "3 of 6: a prefix decoder by span corruption, from scratch"
 pretrain pretrain_prefix_lm.py --objective span_corruption "${JOINED[@]}" --save "$OUT/ND:MLM"
 
-step "4 of 7: non-causal adaptation (NC-A): the causal decoder goes on as a prefix decoder by span corruption"
+step "4 of 6: non-causal adaptation (NC-A): the causal decoder goes on as a prefix decoder by span corruption"
 adapt $((2 * STEPS / 3)) --load "$OUT/CD:FLM" --save "$OUT/NC-A" --to prefix_decoder \
     --objective span_corruption "${JOINED[@]}"
 
-step "5 of 7: language modelling adaptation (LM-A): the prefix decoder goes on as a causal decoder by full LM"
-adapt $((6 * STEPS / 5)) --load "$OUT/ND:MLM" --save "$OUT/LM-A" --to causal_decoder --objective full_lm "${ENDED[@]}"
+step "5 of 6: language modelling adaptation (LM-A): the prefix decoder goes on as a causal decoder by full LM"
+adapt $((3 * STEPS / 2)) --load "$OUT/ND:MLM" --save "$OUT/LM-A" --to causal_decoder --objective full_lm "${ENDED[@]}"
 
-step "6 of 7: the same with a learning rate that begins anew"
-adapt_rewarmed $((21 * STEPS / 20)) --load "$OUT/ND:MLM" --save "$OUT/LM-A_rewarmed" --to causal_decoder \
-    --objective full_lm "${ENDED[@]}"
-
-step "7 of 7: tokens to the final validation loss of the run from scratch"
-python "$ROOT/tools/adaptation_speed.py" --scratch "$OUT/ND:MLM" "$OUT/CD:FLM" "$OUT/CD:FLM" \
-    --adapted "$OUT/NC-A" "$OUT/LM-A" "$OUT/LM-A_rewarmed" | tee "$OUT/table.txt"
+step "6 of 6: tokens to the final validation loss of the run from scratch"
+python "$ROOT/tools/adaptation_speed.py" \
+    --scratch "$OUT/ND:MLM" "$OUT/CD:FLM" --adapted "$OUT/NC-A" "$OUT/LM-A" | tee "$OUT/table.txt"

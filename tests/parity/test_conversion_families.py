@@ -1,4 +1,4 @@
-"""Folders of every family become our models and come back: logits equal transformers', tensors and configs are theirs."""
+"""Folders of every family become our models and come back: logits equal transformers', tensors are theirs again."""
 
 import pytest
 import torch

@@ -79,8 +79,11 @@ def test_commands_of_the_pages_exist_with_their_flags(page, command, monkeypatch
         assert set(words[1:]) <= make_targets()
     elif "adapt.py" in words:  # what it does not say is in the run that it names
         check_flags("adapt.py", words[words.index("adapt.py") + 1 :])
-    elif words[0] == "torchrun":
+    elif words[0] == "torchrun" and "pretrain_gpt.py" in words:
         check_pretraining(words, monkeypatch, tmp_path)
+    elif words[0] == "torchrun":
+        script = next(number for number, word in enumerate(words) if word.endswith(".py"))
+        check_flags(words[script], words[script + 1 :])
     elif words[0] == "python":
         check_flags(words[1], words[2:])
     elif words[0].startswith("examples/"):

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What:     text to tokens, a causal decoder of 2.6M parameters on two processes, a stop, a resume on another layout, a
-#           picture of the loss, a sample: everything that `make quickstart` shows
+#           picture of the loss, a sample, an export to Hugging Face with its verdict, a zero-shot score: everything that
+#           `make quickstart` shows
 # Hardware: 2 CPU cores; no GPU, no network
 # Memory:   about 0.7 GB per process
 # Time:     241 s after set-up, on 2 cores that five other jobs were using as well
@@ -31,39 +32,52 @@ pretrain() {
 }
 
 mkdir -p "$OUT"
-rm -rf "$OUT/run"
+rm -rf "$OUT/run" "$OUT/export"
 
-step "1 of 7: a corpus from the documentation inside this Python"
+step "1 of 10: a corpus from the documentation inside this Python"
 python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
 
-step "2 of 7: a vocabulary of 4,096 tokens"
+step "2 of 10: a vocabulary of 4,096 tokens"
 python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/train.jsonl" \
     --output-prefix "$OUT/tokenizer" --vocab-size 4096
 
-step "3 of 7: text to tokens"
+step "3 of 10: text to tokens"
 for part in train valid; do
     python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/$part.jsonl" --output-prefix "$OUT/$part" \
         --tokenizer-model "$OUT/tokenizer.model" --append-eod --workers 2
 done
 
-step "4 of 7: training to step $FIRST_PART, each layer shared by two processes (tensor parallel)"
+step "4 of 10: training to step $FIRST_PART, each layer shared by two processes (tensor parallel)"
 pretrain --tensor-model-parallel-size 2 --micro-batch-size 4 --train-iters "$FIRST_PART"
 
-step "5 of 7: the same run goes on to step $STEPS, now as two copies (data parallel)"
+step "5 of 10: the same run goes on to step $STEPS, now as two copies (data parallel)"
 pretrain --tensor-model-parallel-size 1 --micro-batch-size 2 --train-iters "$STEPS"
 
-step "6 of 7: a picture of the loss"
+step "6 of 10: a picture of the loss"
 python "$ROOT/tools/plot_loss.py" --load "$OUT/run" --output "$OUT/loss.png"
 
-step "7 of 7: what the model writes"
+step "7 of 10: what the model writes"
 python "$ROOT/tools/generate.py" --load "$OUT/run" --device cpu --max-new-tokens 60 --temperature 0.7 \
     --prompt "Return a new" "The following methods" | tee "$OUT/sample.txt"
+
+step "8 of 10: the model as a Hugging Face folder, and whether transformers computes the same"
+python "$ROOT/tools/convert_checkpoint.py" to-hf --load "$OUT/run" --save "$OUT/export"
+
+step "9 of 10: a multiple-choice task from the held-out text: which order of the words is right?"
+python "$ROOT/examples/quickstart/word_order.py" --input "$OUT/corpus/valid.jsonl" \
+    --output-folder "$OUT/tasks/word_order"
+
+step "10 of 10: a zero-shot score of the model on it, beside guessing"
+python "$ROOT/tools/evaluate.py" --load "$OUT/run" --device cpu --tasks word_order \
+    --include-path "$ROOT/examples/quickstart/tasks" --data-dir "$OUT/tasks" --output-path "$OUT/evaluation"
 
 cat <<END
 
 == Done. In $OUT:
    loss.png     training and validation loss, with the resume marked
    sample.txt   what the model wrote
+   export/      the model for transformers (AutoModelForCausalLM), its card, verdict.json
+   evaluation/  results.json as lm-eval writes it, a table and a chart of the score
    run/         checkpoints, metrics.jsonl, run.json, TensorBoard events (tensorboard --logdir $OUT/run/tensorboard)
    corpus/, tokenizer.model, *_text_document.bin and .idx
 END

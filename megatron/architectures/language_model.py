@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from megatron.modeling.options import ModelOptions
@@ -18,14 +19,14 @@ if TYPE_CHECKING:  # a command line is checked against this file before torch is
 RESIDUAL_WRITERS = ("linear_proj.weight", "linear_fc2.weight")
 
 
-class LanguageModel:
+class LanguageModel(ABC):
     """Predicts tokens from left to right."""
 
     loss_names: ClassVar[tuple[str, ...]] = ("lm loss",)
 
+    @abstractmethod
     def residual_writers(self, options: ModelOptions, name: str) -> int:
         """Sublayers that write to the residual stream which the parameter `name` writes to."""
-        raise NotImplementedError
 
     def initial_std(self, options: ModelOptions, name: str) -> float | tuple[float, ...] | None:
         """T5's with --init-method t5; else --init-method-std, smaller for what writes to the residual stream.

@@ -78,7 +78,7 @@ class SpanCorruption:
     @property
     def window_length(self) -> int:
         """The most tokens whose inputs and targets fit a row; 568 for rows of 512 and 114, or one of 626."""
-        return bisect.bisect_left(range(2, 2 * self.room.total), True, key=self._overflows) + 1
+        return self.room.longest(self.size)
 
     @property
     def stride(self) -> int:
@@ -99,9 +99,6 @@ class SpanCorruption:
     def most_spans(self, num_tokens: int) -> int:
         """Spans of a window of two or more tokens."""
         return self.counts(num_tokens)[1]
-
-    def _overflows(self, num_tokens: int) -> bool:
-        return not self.room.holds(self.size(num_tokens))
 
 
 def corrupt(

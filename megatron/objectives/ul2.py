@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -101,8 +100,8 @@ class UL2:
 
     @property
     def window_length(self) -> int:
-        """The most tokens that fit a row whatever the denoiser; 466 for a row of 626."""
-        return bisect.bisect_left(range(2, 2 * self.room.total), True, key=self._overflows) + 1
+        """The most tokens that fit a row whatever the denoiser; 467 for a row of 626."""
+        return self.room.longest(self.size)
 
     @property
     def stride(self) -> int:
@@ -116,9 +115,6 @@ class UL2:
     def most_spans(self, num_tokens: int) -> int:
         """Spans that any denoiser makes of a window of two or more tokens."""
         return max(spans for _, spans in _all_counts(num_tokens))
-
-    def _overflows(self, num_tokens: int) -> bool:
-        return not self.room.holds(self.size(num_tokens))
 
 
 def _longest_suffix(num_tokens: int) -> int:

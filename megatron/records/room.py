@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -43,3 +45,14 @@ class Room:
     def holds(self, size: Size) -> bool:
         """Whether examples of this size fit."""
         return size.inputs <= self.inputs and size.targets <= self.targets and size.total <= self.total
+
+    def longest(self, size: Callable[[int], Size]) -> int:
+        """The most tokens, at least 1, whose examples fit.
+
+        size: of the examples of two or more tokens, never smaller of more tokens, and at least the number of tokens.
+        """
+
+        def overflows(num_tokens: int) -> bool:
+            return not self.holds(size(num_tokens))
+
+        return bisect.bisect_left(range(2, 2 * self.total), True, key=overflows) + 1

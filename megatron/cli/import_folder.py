@@ -14,6 +14,7 @@ from megatron.basics.errors import UserError, nearest
 from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.options import CheckpointOptions
+from megatron.cli.chosen_cell import USUAL_OBJECTIVES
 from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
 from megatron.cli.run_config import SECTIONS, RunConfig
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-USUAL_OBJECTIVES = {
-    "causal_decoder": "full_lm",
-    "prefix_decoder": "prefix_lm",
-    "encoder_decoder": "span_corruption",
-}
 LEAST_MULTIPLE = 128  # of the rows of a table of words: as --make-vocab-size-divisible-by has it
 
 

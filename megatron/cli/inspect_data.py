@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from megatron.architectures.legal_pairs import legal_objectives
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options, option
 from megatron.cli import run_config
+from megatron.cli.chosen_cell import config_of_cell, illegal_objective, settings_of_record
 from megatron.cli.cross_checks import architecture_reads_settings, objective_reads_settings, positions_can_restart
 from megatron.cli.file_checks import token_files_exist, tokenizer_exists
-from megatron.cli.flags import broken_rules, parse
-from megatron.cli.inherited import inherited
+from megatron.cli.flags import parse
 from megatron.cli.run_config import RunConfig
 from megatron.cli.terminal_style import Style
 
@@ -27,7 +23,6 @@ DESCRIPTION = (
     "Show rows of any run configuration as text: tokens, labels, loss, segments, positions and who sees whom. Takes "
     "the flags of the pretrain scripts as well; with --load RUN they default to what that run was given."
 )
-USUAL_OBJECTIVES = {"causal_decoder": "full_lm", "prefix_decoder": "prefix_lm", "encoder_decoder": "span_corruption"}
 ROW_RULES = (
     objective_reads_settings,
     architecture_reads_settings,
@@ -57,9 +52,7 @@ class InspectOptions(Options):
 
     def rules(self) -> Iterator[str]:
         """An objective for this architecture, and a range of samples."""
-        legal = legal_objectives(self.architecture)
-        if self.objective is not None and self.objective not in legal:
-            yield f"--objective {self.objective} is not one of {self.architecture}; it takes: {', '.join(legal)}."
+        yield from illegal_objective(self.architecture, self.objective)
         text = " ".join(map(str, self.samples))
         if len(self.samples) > 2 or min(self.samples) < 0:
             yield f"--samples {text} is neither a number nor FIRST LAST; use e.g. 2, or 100 103."
@@ -85,15 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         defaults=_settings_of_run,
     )
     options: InspectOptions = parsed.pop("inspect")
-    config = RunConfig(
-        architecture=options.architecture,
-        objective=options.objective or USUAL_OBJECTIVES[options.architecture],
-        **parsed,
-    )
-    known = {**parsed, "architecture": config.architecture, "objective": SimpleNamespace(objective=config.objective)}
-    faults = [*broken_rules(ROW_RULES, known)]
-    if faults:
-        raise UserError(*faults)
+    config = config_of_cell(options.architecture, options.objective, parsed, ROW_RULES)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # pieces are any Unicode, terminals are not
     for line in inspect(config, options, Style.of(sys.stdout), _terminal_width()):
         print(line)
@@ -143,32 +128,5 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the record of --load says, for the flags that shape rows. Raises UserError."""
     if not given.get("load"):
         return {}
-    config, tokenizer = recorded_run(given["load"])
-    architecture = given.get("architecture", config.architecture)
-    objective = given.get("objective", config.objective)
-    kept = inherited(
-        config, ("model", "objective_options", "data"), given, architecture=architecture, objective=objective
-    )
-    return {
-        **kept,
-        "architecture": architecture,
-        "objective": objective,
-        "seed": config.batch.seed,
-        "tokenizer_model": tokenizer["model"],
-    }
-
-
-def recorded_run(folder: str) -> tuple[RunConfig, dict[str, Any]]:
-    """Settings and tokenizer that the run.json of a run folder, that of --load, tells of. Raises UserError."""
-    path = Path(folder) / "run.json"
-    if not path.is_file():
-        raise UserError(f"--load {folder} holds no run.json; give the folder that a run was saved to.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        config = RunConfig.from_dict(record["options"], source=str(path))
-        tokenizer = record["tokenizer"]
-        return config, {"model": tokenizer["model"], "vocabulary_size": tokenizer["vocabulary_size"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--load {folder} has a run.json that cannot be read ({error}); give another run folder."
-        ) from error
+    config, tokenizer, settings = settings_of_record(given, ("model", "objective_options", "data"))
+    return {**settings, "seed": config.batch.seed, "tokenizer_model": tokenizer["model"]}

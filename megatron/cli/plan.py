@@ -6,14 +6,13 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from megatron.architectures.legal_pairs import legal_objectives
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
 from megatron.cli import run_config
+from megatron.cli.chosen_cell import config_of_cell, illegal_objective, settings_of_record
 from megatron.cli.cross_checks import (
     architecture_reads_settings,
     objective_reads_settings,
@@ -21,9 +20,7 @@ from megatron.cli.cross_checks import (
     positions_can_restart,
     positions_cover_sequence,
 )
-from megatron.cli.flags import broken_rules, parse
-from megatron.cli.inherited import inherited
-from megatron.cli.inspect_data import USUAL_OBJECTIVES, recorded_run
+from megatron.cli.flags import parse
 from megatron.cli.plan_options import PlanOptions
 from megatron.cli.run_config import RunConfig
 from megatron.records.special_tokens import NUM_SENTINELS, SpecialTokens
@@ -94,15 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         defaults=defaults,
     )
     options: PlanOptions = parsed.pop("plan")
-    config = RunConfig(
-        architecture=options.architecture,
-        objective=options.objective or USUAL_OBJECTIVES[options.architecture],
-        **parsed,
-    )
-    known = {**parsed, "architecture": config.architecture, "objective": SimpleNamespace(objective=config.objective)}
-    faults = [*broken_rules(MODEL_RULES, known)]
-    if faults:
-        raise UserError(*faults)
+    config = config_of_cell(options.architecture, options.objective, parsed, MODEL_RULES)
     for line in _lines(config, options, given):
         print(line)
 
@@ -111,16 +100,11 @@ def _settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the record of --load says of model, rows, optimizer and the size of a step. Raises UserError."""
     if not given.get("load"):
         return {}
-    config, tokenizer = recorded_run(given["load"])
-    architecture = given.get("architecture", config.architecture)
-    objective = given.get("objective", config.objective)
-    settings = {
-        "architecture": architecture,
-        "objective": objective,
+    config, tokenizer, settings = settings_of_record(given, SECTIONS_OF_RUN)
+    settings |= {
         "vocab_size": tokenizer["vocabulary_size"],
         "global_batch_size": config.batch.global_batch_size,
         "optimizer": config.optimizer.optimizer,
-        **inherited(config, SECTIONS_OF_RUN, given, architecture=architecture, objective=objective),
     }
     if not given.keys() & {"bf16", "fp16"}:
         settings |= {"bf16": config.optimizer.bf16, "fp16": config.optimizer.fp16}
@@ -135,9 +119,7 @@ def _batch_given(batch: Any) -> Iterator[str]:
 
 def _objective_known(plan: PlanOptions) -> Iterator[str]:
     """An objective for this architecture."""
-    legal = legal_objectives(plan.architecture)
-    if plan.objective is not None and plan.objective not in legal:
-        yield f"--objective {plan.objective} is not one of {plan.architecture}; it takes: {', '.join(legal)}."
+    yield from illegal_objective(plan.architecture, plan.objective)
 
 
 def _lines(config: RunConfig, options: PlanOptions, given: Collection[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.cli import inspect_data
+from megatron.cli.chosen_cell import USUAL_OBJECTIVES
 from megatron.cli.run_config import parse_pretrain
 from megatron.cli.terminal_style import ESCAPE, Style
 from megatron.cli.wire_rows import build_rows
@@ -46,7 +47,7 @@ def test_the_tokens_shown_are_those_that_training_gets(
     architecture: str, flags: list[str], sentencepiece_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = output_of([*flags, *PACKED, "--architecture", architecture, "--samples", "3", "3"], capsys)
-    objective = inspect_data.USUAL_OBJECTIVES[architecture]
+    objective = USUAL_OBJECTIVES[architecture]
     config = parse_pretrain(
         [*flags, *PACKED, "--train-iters", "1", "--eval-iters", "0"],
         architecture=architecture,
@@ -150,7 +151,7 @@ def test_the_usual_objectives_are_those_of_the_pretrain_scripts() -> None:
             r'main\(architecture="(\w+)", objective="(\w+)"\)', script.read_text()
         ).groups()  # type: ignore[union-attr]
         found[architecture] = objective
-    assert found == inspect_data.USUAL_OBJECTIVES
+    assert found == USUAL_OBJECTIVES
 
 
 @pytest.mark.parametrize(

@@ -75,20 +75,21 @@ def draw_weights(
     vocabulary_size: int,
     gated: bool,
     tied: bool,
+    norm_weight: float = 1.0,
 ) -> None:
     """Fill every parameter of a chunk.
 
     initial_std(name) is the standard deviation of a matrix's normal draw, or one for each of the projections that the
     matrix stacks, whose rows take turns in the widths of widths_of(name) (see `block_of_rows`; None: it is a single
-    one). Vectors become ones (norm weights) or zeros (biases). Rows of embeddings beyond `vocabulary_size` are zero, so
-    padding does not change what is drawn.
+    one). Vectors become `norm_weight` or, where they are biases, zero. Rows of embeddings beyond `vocabulary_size` are
+    zero, so padding does not change what is drawn.
     gated: the first feed-forward matrix stacks gate and up projection, which are sharded one by one.
     """
     for name, parameter in global_names(chunk):
         if tied and name == TIED_COPY:
             name = TIED_ORIGINAL
         if parameter.dim() == 1:
-            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            parameter.fill_(0.0 if name.endswith("bias") else norm_weight)
             continue
         dim = shard_dim(parameter)
         shape = list(parameter.shape)

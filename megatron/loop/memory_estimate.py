@@ -15,7 +15,6 @@ from megatron.architectures.shapes import LayerShape
 from megatron.architectures.weights import Weight
 from megatron.layout.stages import Stage
 from megatron.loop.training_size import FLOAT32, TrainingSize
-from megatron.modeling.options import ModelOptions
 
 SMALLEST_FACTORED_SIDE = 128  # that of `loop/adafactor.py`, which imports torch
 
@@ -139,7 +138,7 @@ def _other_streams(size: TrainingSize, layers: tuple[LayerShape, ...]) -> int:
         total += size.shape.stacks["decoder"]
     total += max((layer.context for layer in layers), default=0)
     if size.layout.recompute_granularity != "full":
-        total += sum(layer.length for layer in layers if layer.has_final_norm)
+        total += (_float32_copy(size) or 1) * sum(layer.length for layer in layers if layer.has_final_norm)
     return size.hidden_bytes(total) // size.sequence_shards
 
 
@@ -152,14 +151,15 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
     model, tensor, element = size.shape.model, size.layout.tensor_model_parallel_size, size.element
     blocks = 3 if layer.context else 2
     # Input of the norm and of the projection of each block, and a dropout mask behind it.
-    whole = blocks * (2 * element + _dropout_mask(size)) * model.hidden_size
+    whole = blocks * (((_float32_copy(size) or 1) + 1) * element + _dropout_mask(size)) * model.hidden_size
     heads = model.num_attention_heads * model.head_size
-    numbers = layer.length * (_self_attention_width(model) + _feed_forward_width(size))
+    numbers = layer.length * (_self_attention_width(size) + _feed_forward_width(size))
     keys = layer.length
     if layer.context:  # queries and the input of the projection back; keys and values of the other stack
         numbers += 2 * layer.length * heads + 2 * layer.context * model.query_groups * model.head_size
         if model.qk_layernorm:
-            numbers += layer.length * heads + layer.context * model.query_groups * model.head_size
+            numbers += (_float32_copy(size) or 1) * layer.length * heads
+            numbers += (_float32_copy(size) + 1) * layer.context * model.query_groups * model.head_size
         keys += layer.context
     scores = 0
     if size.keeps_scores:
@@ -170,14 +170,25 @@ def layer_activations(size: TrainingSize, layer: LayerShape) -> int:
     return size.batch.micro_batch_size * (layer.length * (whole // size.sequence_shards + angles) + cut)
 
 
-def _self_attention_width(model: ModelOptions) -> int:
+def _float32_copy(size: TrainingSize) -> int:
+    """16-bit numbers that the float32 copy takes which a norm with --apply-layernorm-1p keeps of each of its inputs.
+
+    0 where there is none. What it is a copy of can go, but keys and queries stay as long as values beside them do.
+    """
+    return FLOAT32 // size.element if size.shape.model.apply_layernorm_1p and size.element < FLOAT32 else 0
+
+
+def _self_attention_width(size: TrainingSize) -> int:
     """Numbers a position: queries, keys, values, the input of the projection back, and what is made of queries and
     keys before they meet."""
+    model = size.shape.model
     heads, groups, width = model.num_attention_heads, model.query_groups, model.head_size
     attention = (2 * heads + 2 * groups) * width
     is_rotated = model.position_embedding_type == "rope"
     if is_rotated or model.qk_layernorm:
         attention += (heads + groups) * width
+    if model.qk_layernorm:
+        attention += _float32_copy(size) * (heads + groups) * width
     if groups != heads and (model.qk_layernorm or not is_rotated):  # queries that share keys are laid out anew
         attention += heads * width
     return attention
@@ -203,6 +214,6 @@ def _dropout_mask(size: TrainingSize) -> int:
 def _head_activations(size: TrainingSize) -> int:
     """Inputs of the last norm and the output layer, float32 probabilities, and the gradient of the logits."""
     length = size.shape.head_length
-    inputs = 2 * size.hidden_bytes(length) // size.sequence_shards
+    inputs = ((_float32_copy(size) or 1) + 1) * size.hidden_bytes(length) // size.sequence_shards
     columns = size.shape.padded_vocabulary_size // size.layout.tensor_model_parallel_size
     return inputs + size.batch.micro_batch_size * length * (FLOAT32 + size.element) * columns

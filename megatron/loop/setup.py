@@ -29,6 +29,7 @@ from megatron.loop.optimizers import build_optimizer
 from megatron.loop.options import OptimizerOptions
 from megatron.loop.replicated_optimizer import ReplicatedOptimizer
 from megatron.modeling.config import transformer_config
+from megatron.modeling.norms import initial_norm_weight
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.stacked_projections import stacked_widths
 
@@ -125,6 +126,7 @@ def build_chunks(
             partial(recipe.architecture.initial_std, recipe.model),
             widths_of,
             tied=not recipe.model.untie_embeddings_and_output_weights,
+            norm_weight=initial_norm_weight(config),
             **sizes,
         )
         chunks.append(chunk)

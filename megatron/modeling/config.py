@@ -48,6 +48,7 @@ def transformer_config(
         attention_dropout=model.attention_dropout,
         normalization=model.normalization,
         layernorm_epsilon=model.norm_epsilon,
+        layernorm_zero_centered_gamma=model.apply_layernorm_1p,
         qk_layernorm=model.qk_layernorm,
         softmax_scale=model.softmax_scale,
         activation_func=ACTIVATION_FUNCTIONS[model.activation],

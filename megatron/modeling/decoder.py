@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from megatron.core import tensor_parallel
 from megatron.core.enums import ModelType
-from megatron.core.models.common.embeddings.language_model_embedding import LanguageModelEmbedding
 from megatron.core.models.common.language_module.language_module import LanguageModule
 from megatron.core.transformer.transformer_block import TransformerBlock
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -17,6 +16,7 @@ from megatron.attention.core_attention import AttentionInputs
 from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.stages import Stage
+from megatron.modeling.embedding import build_embedding
 from megatron.modeling.head_positions import at_head_positions
 from megatron.modeling.head_scale import scaled_for_head
 from megatron.modeling.options import ModelOptions
@@ -51,15 +51,7 @@ class Decoder(LanguageModule):
         self.pre_process, self.post_process = stage.holds_embedding, stage.holds_head
         self.share_embeddings_and_output_weights = not options.untie_embeddings_and_output_weights
         if self.pre_process:
-            self.embedding = LanguageModelEmbedding(
-                config,
-                padded_vocabulary_size,
-                max_positions,
-                position_embedding_type="learned_absolute" if self._learns_positions else "none",
-            )
-            if self._learns_positions:
-                # megatron-core marks the word table alone, and the optimizer asks for this mark.
-                self.embedding.position_embeddings.weight.is_embedding_or_output_parameter = True
+            self.embedding = build_embedding(config, options, padded_vocabulary_size, max_positions)
         self.decoder = TransformerBlock(
             config,
             decoder_block_spec(options, attend, stage.num_layers),
@@ -79,10 +71,6 @@ class Decoder(LanguageModule):
             )
         if self.pre_process or self.post_process:
             self.setup_embeddings_and_output_layer()
-
-    @property
-    def _learns_positions(self) -> bool:
-        return self.options.position_embedding_type == "learned_absolute"
 
     def set_input_tensor(self, input_tensor: Tensor | list[Tensor]) -> None:
         """Take the hidden states of the previous stage; called by megatron-core's schedules."""

@@ -13,7 +13,6 @@ import torch
 from megatron.core import tensor_parallel
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 from megatron.core.enums import ModelType
-from megatron.core.models.common.embeddings.language_model_embedding import LanguageModelEmbedding
 from megatron.core.models.common.language_module.language_module import LanguageModule
 from megatron.core.transformer.transformer_block import TransformerBlock
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -24,6 +23,7 @@ from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.layout.pipeline_copies import is_original, mark_copy
 from megatron.layout.stages import Stage
+from megatron.modeling.embedding import build_embedding
 from megatron.modeling.encoder_decoder_layers import StreamInputs
 from megatron.modeling.encoder_decoder_names import parameter_name
 from megatron.modeling.head_positions import at_head_positions
@@ -68,7 +68,9 @@ class EncoderDecoder(LanguageModule):
         self.share_embeddings_and_output_weights = not options.untie_embeddings_and_output_weights
         self.input_tensor: Tensor | None = None
         if self.pre_process:
-            self.embedding = self._embedding(padded_vocabulary_size, max_positions)
+            self.embedding = build_embedding(config, options, padded_vocabulary_size, max_positions, scatters=False)
+            # Dropout comes behind the scatter, where each rank draws for its own part.
+            self.embedding.embedding_dropout = nn.Identity()
         self._add_bias_tables()
         self.stack = TransformerBlock(
             config,
@@ -90,22 +92,6 @@ class EncoderDecoder(LanguageModule):
             )
         if self.pre_process or self.post_process:
             self.setup_embeddings_and_output_layer()
-
-    def _embedding(self, padded_vocabulary_size: int, max_positions: int) -> LanguageModelEmbedding:
-        learns_positions = self.options.position_embedding_type == "learned_absolute"
-        embedding = LanguageModelEmbedding(
-            self.config,
-            padded_vocabulary_size,
-            max_positions,
-            position_embedding_type="learned_absolute" if learns_positions else "none",
-            scatter_to_sequence_parallel=False,
-        )
-        # Dropout comes behind the scatter, where each rank draws for its own part.
-        embedding.embedding_dropout = nn.Identity()
-        if learns_positions:
-            # megatron-core marks the word table alone, and the optimizer asks for this mark.
-            embedding.position_embeddings.weight.is_embedding_or_output_parameter = True
-        return embedding
 
     def _add_bias_tables(self) -> None:
         """Copies of the bias tables of the stacks that have layers here; `pipeline_copies` names them on all stages."""

@@ -57,9 +57,14 @@ class ModelOptions(Options):
     )
     normalization: str = option("LayerNorm", "Normalisation layer.", choices=("LayerNorm", "RMSNorm"))
     norm_epsilon: float = option(1e-5, "Added to the variance in norms.", above=0.0)
+    apply_layernorm_1p: bool = option(False, "Norms multiply by 1 + weight and begin at a weight of 0, as Gemma's do.")
     qk_layernorm: bool = option(False, "Normalise queries and keys per head, in self and cross attention.")
     softmax_scale: float | None = option(
         None, "Factor of attention scores. Default: 1 / sqrt(head width); T5 has 1.", above=0.0
+    )
+    scale_embeddings: bool = option(
+        False,
+        "Multiply word embeddings by the square root of the hidden size, as Gemma does; a tied head reads them bare.",
     )
     scale_logits: bool = option(
         False, "Divide the logits by the square root of the hidden size, as T5 does with tied embeddings."

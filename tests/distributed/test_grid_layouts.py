@@ -11,7 +11,7 @@ STEPS = 3
 DECODER = {"position_embedding_type": "relative", "normalization": "RMSNorm", "activation": "geglu_tanh"}
 MODELS = {
     "causal_decoder": {**DECODER, "position_embedding_type": "rope"},
-    "prefix_decoder": {**DECODER, "softmax_scale": 1.0, "scale_logits": True},
+    "prefix_decoder": {**DECODER, "softmax_scale": 1.0, "scale_logits": True, "scale_embeddings": True},
     # Three and two layers: stages hold different numbers of them, and one holds layers of both stacks.
     "encoder_decoder": {**DECODER, "encoder_num_layers": 3, "decoder_num_layers": 2, "disable_bias_linear": True},
 }
@@ -27,7 +27,7 @@ LAYOUTS = {
 CELLS = [(architecture, objective) for architecture in ARCHITECTURES for objective in legal_objectives(architecture)]
 VARIANTS = {
     **{f"{architecture}:{objective}": {"model": MODELS[architecture]} for architecture, objective in CELLS},
-    # Modern parts in an encoder-decoder: rotary positions, grouped keys, two tables of words.
+    # Modern parts in an encoder-decoder: rotary positions, grouped keys, two tables of words, Gemma's norms and scale.
     "encoder_decoder:span_corruption modern": {
         "model": {
             **MODELS["encoder_decoder"],
@@ -35,6 +35,8 @@ VARIANTS = {
             "num_query_groups": 2,
             "untie_embeddings_and_output_weights": True,
             "qk_layernorm": True,
+            "apply_layernorm_1p": True,
+            "scale_embeddings": True,
         }
     },
     # UMT5's: a table of distances in each layer, which no two stages share.

@@ -53,6 +53,7 @@ def models(draw: st.DrawFn) -> dict:
         "normalization": draw(st.sampled_from(["LayerNorm", "RMSNorm"])),
         "position_embedding_type": draw(st.sampled_from(POSITION_EMBEDDINGS)),
         "qk_layernorm": draw(st.booleans()),
+        "apply_layernorm_1p": draw(st.booleans()),
         "disable_bias_linear": draw(st.booleans()),
         "add_qkv_bias": draw(st.booleans()),
         "untie_embeddings_and_output_weights": draw(st.booleans()),

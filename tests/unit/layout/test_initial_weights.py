@@ -44,6 +44,14 @@ def test_matrices_are_normal_vectors_are_neutral():
         assert abs(float(drawn.mean())) < 4 * std / math.sqrt(drawn.numel()), name
 
 
+def test_norms_of_one_and_a_weight_begin_at_zero():
+    plain, centred = weights(), weights(apply_layernorm_1p=True)
+    norms = {name for name, weight in centred.items() if weight.dim() == 1}
+    assert any("norm.weight" in name for name in norms)
+    assert all(not centred[name].any() for name in norms)
+    assert all(torch.equal(plain[name], centred[name]) for name in centred.keys() - norms)
+
+
 def test_every_matrix_has_draws_of_its_own():
     firsts = [float(weight.flatten()[0]) for weight in weights().values() if weight.dim() > 1]
     assert len(firsts) == 4 * 4 + 3

@@ -226,6 +226,8 @@ def test_norms_of_cross_attention_are_counted(groups):
         {"num_query_groups": 2},
         {"normalization": "RMSNorm"},
         {"normalization": "RMSNorm", "qk_layernorm": True, "num_query_groups": 2, "position_embedding_type": "rope"},
+        {"apply_layernorm_1p": True, "scale_embeddings": True},
+        {"apply_layernorm_1p": True, "qk_layernorm": True, "normalization": "RMSNorm"},
     ],
     ids=str,
 )

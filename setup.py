@@ -1,8 +1,8 @@
-"""Packaging, and the build of csrc/: megatron/device/triarch_ops.so and megatron/objectives/corruption_native.*.so.
+"""Packaging, and the build of csrc/: megatron/device/triarch_ops.so, and two Python extensions beside what calls them.
 
 `python setup.py build_ext --inplace` compiles what changed since the last build. The first library needs torch and no
-Python headers: torch loads it by path. The second is a Python extension and needs no torch. Where one cannot be built
-one line says why and the installation goes on without it; the same functions in plain torch or numpy then do its work.
+Python headers: torch loads it by path. The extensions need no torch. Where one cannot be built one line says why and
+the installation goes on without it; the same functions in plain torch, numpy or Python then do its work.
 TRIARCH_NO_NATIVE=1 skips the build, CXX and NVCC name the compilers, TORCH_CUDA_ARCH_LIST (for example "8.0;9.0") the
 GPUs; without it sm_80, sm_90 and sm_100 are built.
 """
@@ -19,6 +19,7 @@ import sysconfig
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from setuptools import Extension, find_namespace_packages, setup
@@ -26,7 +27,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
-OPS, CORRUPTION = "megatron.device.triarch_ops", "megatron.objectives.corruption_native"
+OPS = "megatron.device.triarch_ops"
+CORRUPTION, PACKING = "megatron.objectives.corruption_native", "megatron.data.packing_native"
 
 # Contraction into fused multiply-adds is wanted; nothing here may assume that NaN does not occur.
 LOOP_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=fast"]
@@ -44,7 +46,8 @@ X86_LEVELS = {
     "Avx2": ["-mavx2", "-mfma"],
     "Avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
-CORRUPTION_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wall"]
+EXTENSION_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wall"]
+EXTENSIONS = ("corruption", "packing")  # folders of csrc/ that make Python extensions
 DEFAULT_CUDA_ARCHITECTURES = ("80", "90", "100")
 
 
@@ -67,14 +70,14 @@ class Unit:
 
 
 class BuildNative(build_ext):
-    """Builds both libraries, or says in one line why not."""
+    """Builds all libraries, or says in one line why not."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """The ops have no Python version in their name: they do not depend on it."""
         return fullname.replace(".", "/") + ".so" if fullname == OPS else super().get_ext_filename(fullname)
 
     def build_extensions(self) -> None:
-        """Build each by itself; what both lack is said once."""
+        """Build each by itself; what all lack is said once."""
         try:
             self.cxx = find_compiler()
         except CannotBuild as reason:
@@ -139,33 +142,34 @@ def build_ops(compiler: str, target: Path) -> None:
     libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-lc10", "-ltorch_cpu", *cuda_libraries]
     # OpenMP and the CUDA runtime are not linked: their symbols come from the copies that torch has loaded, since a
     # second copy would bring a second thread pool.
-    headers = (path for path in CSRC.rglob("*.*h") if path.parent != CSRC / "corruption")
+    headers = (path for path in CSRC.rglob("*.*h") if path.parent.name not in EXTENSIONS)
     flags, version = ["-Wl,--no-as-needed"], torch.__version__
     build_library("native ops", compiler, units, target, flags, libraries, headers=headers, version=version)
 
 
-def build_corruption(compiler: str, target: Path) -> None:
-    """Bring the Python extension up to date with csrc/corruption. Raises CannotBuild."""
+def build_python_extension(folder: str, compiler: str, target: Path) -> None:
+    """Bring the Python extension of a folder of csrc/ up to date. Raises CannotBuild."""
     try:
         import pybind11
     except ImportError:
         raise CannotBuild("pybind11 is not installed here (`pip install pybind11`).") from None
 
     includes = [f"-I{path}" for path in (pybind11.get_include(), sysconfig.get_path("include"))]
-    sources = [*sorted((CSRC / "corruption").glob("*.cpp")), CSRC / "bindings" / "corruption.cpp"]
+    sources = [*sorted((CSRC / folder).glob("*.cpp")), CSRC / "bindings" / f"{folder}.cpp"]
     units = [
-        Unit(source, (compiler, *CORRUPTION_FLAGS, *includes), f"{source.parent.name}-{source.stem}")
+        Unit(source, (compiler, *EXTENSION_FLAGS, *includes), f"{source.parent.name}-{source.stem}")
         for source in sources
     ]
     version = f"{pybind11.__version__} {sys.version}"
-    headers = (CSRC / "corruption").glob("*.h")
-    build_library("native corruption", compiler, units, target, [], [], headers=headers, version=version)
+    headers = (CSRC / folder).glob("*.h")
+    build_library(f"native {folder}", compiler, units, target, [], [], headers=headers, version=version)
 
 
 # Name for a person, what does the work instead, and how to build it.
 BUILDS: dict[str, tuple[str, str, Callable[[str, Path], None]]] = {
     OPS: ("native ops", "Plain torch", build_ops),
-    CORRUPTION: ("native corruption", "Numpy", build_corruption),
+    CORRUPTION: ("native corruption", "Numpy", partial(build_python_extension, "corruption")),
+    PACKING: ("native packing", "Plain Python", partial(build_python_extension, "packing")),
 }
 
 
@@ -274,6 +278,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     setup(
         packages=find_namespace_packages(include=["megatron.*"]),
+        package_data={"megatron.prompting.mixtures": ["*.yaml"]},
         ext_modules=[Extension(name, sources=[]) for name in BUILDS],
         cmdclass={"build_ext": BuildNative},
     )

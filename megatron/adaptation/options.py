@@ -57,6 +57,29 @@ class AdaptationOptions(Options):
         return self.cross_attention == "drawn"
 
     def rules(self) -> Iterator[str]:
-        """The target must be named."""
+        """The target must be named, or known from the source."""
         if self.to is None:
             yield f"--to is missing; name the architecture to go on as: {', '.join((*DECODERS, *ENCODER_DECODERS))}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningOptions(AdaptationOptions):
+    """What a checkpoint becomes before it is finetuned, and what it keeps."""
+
+    group: ClassVar[str] = "finetuning"
+
+    to: str | None = option(
+        None,
+        "Architecture to be finetuned. Default: that of --load.",
+        choices=(*DECODERS, *ENCODER_DECODERS),
+        metavar="ARCHITECTURE",
+    )
+    optimizer_state: str = option(
+        "fresh", "Moments and step of the optimizer: none, or those of --load.", choices=("keep", "fresh")
+    )
+    schedule: str = option(
+        "rewarm",
+        "rewarm: a learning rate of its own from step 1. continue: iteration, learning rate and optimizer go on as in "
+        "--load, whose steps --train-iters counts too.",
+        choices=("continue", "rewarm"),
+    )

@@ -137,9 +137,9 @@ class _Part:
 
 def _laid_out(example: SequencePair, rules: RowRules) -> _Part:
     """Every token of the example as a position; without a start token the last one has nothing to predict."""
-    end = np.full(1 if example.is_complete else 0, rules.end_token, np.int32)
-    sequence = np.concatenate([example.inputs, end, example.targets, end])
-    num_inputs = len(example.inputs) + len(end)
+    inputs, targets = example.ended(rules.end_token)
+    sequence = np.concatenate([inputs, targets])
+    num_inputs = len(inputs)
     loss_mask = np.ones(len(sequence), np.float32)
     if rules.eod_mask_loss:  # by the token before, which is never the start token, though that may have the same id
         after_end = sequence == rules.end_token

@@ -58,9 +58,7 @@ class EncoderDecoder(LanguageModel):
         with positions that restart at each example; its decoder positions see all of its encoder positions. The start
         token stands before the first target, as T5's padding token does. Source: Raffel et al. 2020; seqio's packing.
         """
-        ends = [np.full(1 if example.is_complete else 0, rules.end_token, np.int32) for example in examples]
-        inputs = [np.concatenate([example.inputs, end]) for example, end in zip(examples, ends, strict=True)]
-        labels = [np.concatenate([example.targets, end]) for example, end in zip(examples, ends, strict=True)]
+        inputs, labels = zip(*(example.ended(rules.end_token) for example in examples), strict=True)
         start = np.full(1, rules.start_token, np.int32)
         tokens = [np.concatenate([start, label])[: len(label)] for label in labels]
         encoder_length, length = rules.seq_length, rules.decoder_seq_length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,28 +64,48 @@ class Start:
     is_own: bool
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What a command adapts for, with an objective of its own.
+
+    sections: in the place of those of adapt.py. usual_settings: by field, what a new run goes by where its command line
+    does not say, the architecture `to` among them; what they leave out is that of the source.
+    """
+
+    description: str
+    sections: Mapping[str, type[Options]]
+    objective: str
+    usual_settings: Callable[[Start, Mapping[str, Any]], dict[str, Any]]
+
+
 def main() -> None:
     """Run the command. Exits with the code of the run."""
     exit_on_user_error(lambda: adapt(sys.argv[1:]))
 
 
-def adapt(argv: Sequence[str]) -> int:
+def adapt(argv: Sequence[str], purpose: Purpose | None = None) -> int:
     """Parse, check, convert, train. Every wrong setting is answered before torch is imported."""
     started = time.monotonic()
-    config, options = parse_adapt(argv)
+    config, options = parse_adapt(argv, purpose)
     return train(_with_needed_tokens(config), started, options)
 
 
-def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
+def parse_adapt(argv: Sequence[str], purpose: Purpose | None = None) -> tuple[RunConfig, AdaptationOptions]:
     """The settings of the adapted run. Raises UserError with every fault."""
     starts: list[Start] = []
 
     def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-        starts.extend(_start_of(given))
-        return _inherited(starts[0], given) if starts else {}
+        starts.extend(_start_of(given, needs_target=purpose is None))
+        if not starts:
+            return {}
+        usual = _usual_settings(purpose, starts[0], given) if purpose else {}
+        return {**_inherited(starts[0], {**usual, **given}), **usual}
 
-    sections = {**SECTIONS, **run_config.SECTIONS}
-    parsed = parse(argv, sections, description=DESCRIPTION, rules=(_load_is_named,), defaults=defaults)
+    sections = {**(purpose.sections if purpose else SECTIONS), **run_config.SECTIONS}
+    description = purpose.description if purpose else DESCRIPTION
+    parsed = parse(argv, sections, description=description, rules=(_load_is_named,), defaults=defaults)
+    if purpose:
+        parsed["objective"] = ObjectiveChoice(objective=purpose.objective)
     options: AdaptationOptions = parsed["adaptation"]
     assert options.to is not None and starts, "a command line without --to or --load has faults"
     known = {
@@ -105,13 +125,14 @@ def parse_adapt(argv: Sequence[str]) -> tuple[RunConfig, AdaptationOptions]:
     return RunConfig(architecture=options.to, objective=parsed["objective"].objective, **training), options
 
 
-def _start_of(given: Mapping[str, Any]) -> Iterator[Start]:
+def _start_of(given: Mapping[str, Any], *, needs_target: bool) -> Iterator[Start]:
     """The checkpoint that settings are taken from: of --save where the run has begun, else of --load.
 
     Nothing where the command line does not name what it takes; other rules say so.
     """
     load, save = given.get("load"), given.get("save")
-    if given.get("to") not in (*DECODERS, *ENCODER_DECODERS):
+    targets = (*DECODERS, *ENCODER_DECODERS)
+    if given.get("to") not in (targets if needs_target else (*targets, None)):
         return
     if save and load and Path(save).resolve() == Path(load).resolve():
         raise UserError(f"--save {save} is --load; give the adapted run a folder of its own.")
@@ -132,6 +153,12 @@ def _start_of(given: Mapping[str, Any]) -> Iterator[Start]:
 def _has_begun(save: str | None) -> bool:
     """Whether the run of a --save folder goes on from its own checkpoints, and needs its source no more."""
     return bool(save and folders.checkpoints_of(Path(save)))
+
+
+def _usual_settings(purpose: Purpose, start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the purpose; a run that has begun goes on by its own settings instead."""
+    usual = {"to": start.config.architecture} if start.is_own else purpose.usual_settings(start, given)
+    return {**usual, "objective": purpose.objective}
 
 
 def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,8 @@ def objective_reads_settings(objective: Any, objective_options: ObjectiveOptions
         yield from data.without_effect(
             ("reset_attention_mask", "reset_position_ids", "eod_mask_loss"), f"with --objective {name}"
         )
+    if chosen.reads_pairs:
+        yield from data.without_effect(("pack_documents",), f"with --objective {name}, whose examples always are")
 
 
 def architecture_reads_settings(

@@ -24,7 +24,7 @@ def describe_run(config: RunConfig, tokenizer: Tokenizer, dtype: str = "float32"
         vocabulary_size=tokenizer.vocabulary_size,
         max_positions=model_shape(config, tokenizer.vocabulary_size).max_positions,
         begins_with_start_token=rules.begins_with_start_token,
-        ends_inputs=OBJECTIVES[config.objective].is_complete,
+        ends_inputs=OBJECTIVES[config.objective].ends_inputs,
         start_token=rules.start_token if rules.begins_with_start_token else None,
         end_token=tokenizer.eod_id,
         # A decoder behind an encoder begins with it.

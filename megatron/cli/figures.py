@@ -14,6 +14,7 @@ from megatron.basics.draws import Draws
 from megatron.cli.run_config import RunConfig
 from megatron.cli.wire_rows import build_objective, row_rules
 from megatron.loop.training_size import TrainingSize
+from megatron.objectives.registry import OBJECTIVES
 from megatron.records.row import Row
 from megatron.records.window import Window
 
@@ -37,8 +38,8 @@ def model_shape(config: RunConfig, vocabulary_size: int) -> ModelShape:
 
 def has_plainly_causal_masks(config: RunConfig) -> bool:
     """Whether every mask is that of one causal text, so that a library's causal kernel may be taken."""
-    keeps_documents_apart = config.data.reset_attention_mask or config.data.pack_documents
-    return ARCHITECTURES[config.architecture].is_causal and not keeps_documents_apart
+    packs = config.data.pack_documents or OBJECTIVES[config.objective].reads_pairs
+    return ARCHITECTURES[config.architecture].is_causal and not (config.data.reset_attention_mask or packs)
 
 
 def training_size(config: RunConfig, vocabulary_size: int, world_size: int) -> TrainingSize:

@@ -6,15 +6,20 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from megatron.checkpoint.folders import checkpoints_of
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.data.options import DataOptions, blend_of
+from megatron.data.pair_paths import pair_fault
 from megatron.loop.options import LoggingOptions
+from megatron.objectives.registry import OBJECTIVES
 
 
-def token_files_exist(data: DataOptions) -> Iterator[str]:
-    """Every part of every blend has its two files."""
+def token_files_exist(objective: Any, data: DataOptions) -> Iterator[str]:
+    """Every part of every blend has its two files, and those of an objective that reads examples four."""
+    name = objective.objective
+    reads_pairs = name in OBJECTIVES and OBJECTIVES[name].reads_pairs
     if not data.data_path and not data.train_data_path:
         yield "--data-path is missing; give the PREFIX that tools/preprocess_data.py wrote, without .bin or .idx."
     for flag, parts in (
@@ -23,7 +28,11 @@ def token_files_exist(data: DataOptions) -> Iterator[str]:
         ("--valid-data-path", data.valid_data_path),
     ):
         for _, prefix in blend_of(parts):
-            yield from _prefix_faults(flag, prefix)
+            if reads_pairs:
+                fault = pair_fault(prefix)
+                yield from (f"{flag} {prefix} {rest}" for rest in (fault,) if rest)
+            else:
+                yield from _prefix_faults(flag, prefix)
 
 
 def _prefix_faults(flag: str, prefix: str) -> Iterator[str]:
@@ -32,7 +41,9 @@ def _prefix_faults(flag: str, prefix: str) -> Iterator[str]:
         yield f"{flag} {prefix} is a file of a pair; name both by their prefix, {stem}."
         return
     missing = [suffix for suffix in (".bin", ".idx") if not os.path.isfile(prefix + suffix)]
-    if missing:
+    if len(missing) == 2 and pair_fault(prefix) is None:
+        yield f"{flag} {prefix} holds inputs with targets, and not text; train with finetune_t0.py."
+    elif missing:
         yield f"{flag} {prefix}: {' and '.join(prefix + suffix for suffix in missing)} not found; check the path."
 
 

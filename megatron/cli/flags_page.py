@@ -16,6 +16,7 @@ from megatron.cli import (
     convert,
     evaluate,
     evaluation_report,
+    finetune,
     generate,
     inspect_data,
     plan,
@@ -61,6 +62,7 @@ class Command:
 COMMANDS = (
     Command(("pretrain_gpt.py", "pretrain_prefix_lm.py", "pretrain_t5.py"), PRETRAINING, run_config.SECTIONS),
     Command(("adapt.py",), adapt.DESCRIPTION, adapt.SECTIONS, takes_run_settings=True),
+    Command(("finetune_t0.py",), finetune.DESCRIPTION, finetune.SECTIONS, takes_run_settings=True),
     Command(("tools/train_tokenizer.py",), train_tokenizer.DESCRIPTION, train_tokenizer.SECTIONS),
     Command(("tools/preprocess_data.py",), preprocess.DESCRIPTION, preprocess.SECTIONS),
     Command(("tools/convert_checkpoint.py",), convert.DESCRIPTION, convert.SECTIONS),

@@ -59,3 +59,5 @@ def _without_use(before: RunConfig, architecture: str, objective: str) -> Iterat
         yield from vars(before.objective_options).keys() - set(chosen.settings)
         if chosen.is_complete:
             yield from DOCUMENT_RULES
+        if chosen.reads_pairs:
+            yield "pack_documents"

@@ -18,8 +18,8 @@ TARGETS_FOR_AN_INPUT = 64  # more than any objective makes
 
 
 def row_remarks(config: RunConfig, objective: Objective, special: SpecialTokens, room: Room) -> Iterator[str]:
-    """One line for each thing to know about windows; packed documents have their say where they are planned."""
-    if config.data.pack_documents:
+    """One line for each thing to know about windows; what is packed has its say where it is packed."""
+    if config.data.pack_documents or objective.reads_pairs:
         return
     if objective.is_complete:
         yield from _ends_inside(config)

@@ -58,7 +58,7 @@ def prompt_rows_of(config: RunConfig, tokenizer: Tokenizer) -> PromptRows:
         architecture=architecture,
         rules=replace(row_rules(config, tokenizer), eod_mask_loss=False),
         reads_running_text=isinstance(example, RunningText),
-        ends_inputs=example.is_complete,
+        ends_inputs=objective.ends_inputs,
     )
 
 

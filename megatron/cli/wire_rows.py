@@ -12,10 +12,13 @@ from megatron.architectures.row_rules import RowRules
 from megatron.cli.row_remarks import row_remarks
 from megatron.cli.run_config import RunConfig
 from megatron.data.packing import piece_sizes
+from megatron.data.pair_sources import build_pair_sources
 from megatron.data.rows import Rows
 from megatron.data.sources import WindowRules, build_sources
+from megatron.data.windows import WindowSource
 from megatron.objectives.protocol import Objective
 from megatron.objectives.registry import OBJECTIVES
+from megatron.records.room import Room
 from megatron.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -52,19 +55,7 @@ def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -
     architecture: Architecture = ARCHITECTURES[config.architecture]()
     rules = row_rules(config, tokenizer)
     objective, room = build_objective(config, architecture, tokenizer), architecture.room(rules)
-    sources = build_sources(
-        config.data,
-        WindowRules(
-            window_length=objective.window_length,
-            stride=objective.stride,
-            seed=config.batch.seed,
-            parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
-            sizes=piece_sizes(objective, room) if config.data.pack_documents else None,
-        ),
-        vocabulary_size=tokenizer.vocabulary_size - len(tokenizer.added),  # no text has the added ids
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        splits=splits,
-    )
+    sources = _build_sources(config, objective, room, tokenizer, splits)
     for remark in row_remarks(config, objective, tokenizer.special, room):
         logger.info(remark)
     return {
@@ -77,3 +68,32 @@ def build_rows(config: RunConfig, tokenizer: Tokenizer, splits: Sequence[str]) -
         for split, source in sources.items()
         if source is not None
     }
+
+
+def _build_sources(
+    config: RunConfig, objective: Objective, room: Room, tokenizer: Tokenizer, splits: Sequence[str]
+) -> dict[str, WindowSource | None]:
+    """Windows of text, or the examples that the data have."""
+    vocabulary_size = tokenizer.vocabulary_size - len(tokenizer.added)  # no text has the added ids
+    if objective.reads_pairs:
+        return build_pair_sources(
+            config.data,
+            room,
+            seed=config.batch.seed,
+            vocabulary_size=vocabulary_size,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            splits=splits,
+        )
+    return build_sources(
+        config.data,
+        WindowRules(
+            window_length=objective.window_length,
+            stride=objective.stride,
+            seed=config.batch.seed,
+            parts_documents=config.data.reset_attention_mask and not objective.marks_documents,
+            sizes=piece_sizes(objective, room) if config.data.pack_documents else None,
+        ),
+        vocabulary_size=vocabulary_size,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        splits=splits,
+    )

@@ -48,6 +48,7 @@ class BlendOrder:
             (light, _, left), (heavy, _, right) = heapq.heappop(nodes), heapq.heappop(nodes)
             heapq.heappush(nodes, (light + heavy, number, _Fork(light, light + heavy, left, right)))
         self._root = nodes[0][2]
+        self._num_sources = len(weights)
 
     def __getitem__(self, sample: int) -> tuple[int, int]:
         """(source, how many samples that source has given before this one)."""
@@ -59,6 +60,19 @@ class BlendOrder:
             else:
                 node, sample = node.right, sample - before
         return node, sample
+
+    def given(self, count: int) -> list[int]:
+        """How many of the first `count` samples each source gives."""
+        counts = [0] * self._num_sources
+        unseen = [(self._root, count)]
+        while unseen:
+            node, arrived = unseen.pop()
+            if isinstance(node, _Fork):
+                left = node.left_of(arrived)
+                unseen += [(node.left, left), (node.right, arrived - left)]
+            else:
+                counts[node] = arrived
+        return counts
 
 
 class Blend:

@@ -49,7 +49,7 @@ def build_sources(
     for split in splits:
         sources[split] = None
         parts = []
-        for number, (weight, prefix) in enumerate(_blend_of_split(options, split)):
+        for number, (weight, prefix) in enumerate(blend_of_split(options, split)):
             try:
                 if prefix not in opened:
                     opened[prefix] = open_token_file(
@@ -69,7 +69,8 @@ def build_sources(
     return sources
 
 
-def _blend_of_split(options: DataOptions, split: str) -> list[tuple[float, str]]:
+def blend_of_split(options: DataOptions, split: str) -> list[tuple[float, str]]:
+    """[(weight, prefix)] of the text that a split is given; nothing where it is given none."""
     if options.train_data_path:
         own = {"train": options.train_data_path, "valid": options.valid_data_path}
         return blend_of(own.get(split, []))

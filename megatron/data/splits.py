@@ -24,10 +24,17 @@ class TokenRange:
 
 def split_ranges(index: TokenIndex, weights: tuple[float, float, float]) -> dict[str, TokenRange]:
     """The tokens of each split by name; weights sum to 1. Cuts fall on the document nearest to each share."""
+    return {
+        name: TokenRange(index.document_offset(documents.start), index.document_offset(documents.stop))
+        for name, documents in split_documents(index.num_documents, weights).items()
+    }
+
+
+def split_documents(num_documents: int, weights: tuple[float, float, float]) -> dict[str, range]:
+    """The documents of each split by name; weights sum to 1."""
     shares = [0.0, weights[0], weights[0] + weights[1], 1.0]
-    documents = [round(share * index.num_documents) for share in shares]
-    offsets = [index.document_offset(document) for document in documents]
-    return {name: TokenRange(offsets[i], offsets[i + 1]) for i, name in enumerate(SPLIT_NAMES)}
+    cuts = [round(share * num_documents) for share in shares]
+    return {name: range(cuts[i], cuts[i + 1]) for i, name in enumerate(SPLIT_NAMES)}
 
 
 def whole_file(index: TokenIndex) -> TokenRange:

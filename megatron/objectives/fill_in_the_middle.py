@@ -44,7 +44,9 @@ class FillInTheMiddle:
     settings: ClassVar[tuple[str, ...]] = ("fim_rate", "fim_spm_rate")
     keeps_text: ClassVar[bool] = False
     is_complete: ClassVar[bool] = False
+    ends_inputs: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = True
+    reads_pairs: ClassVar[bool] = False
 
     room: Room
     end_token: int

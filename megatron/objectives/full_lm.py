@@ -26,7 +26,9 @@ class FullLM:
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = True
     is_complete: ClassVar[bool] = False
+    ends_inputs: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = True
+    reads_pairs: ClassVar[bool] = False
 
     room: Room
 

@@ -37,7 +37,9 @@ class PrefixLM:
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = True
     is_complete: ClassVar[bool] = False
+    ends_inputs: ClassVar[bool] = False
     marks_documents: ClassVar[bool] = False
+    reads_pairs: ClassVar[bool] = False
 
     room: Room
 

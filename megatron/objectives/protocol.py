@@ -18,16 +18,20 @@ class Objective(Protocol):
 
     produces: the type of its examples; an architecture that `accepts` it can be trained with it. settings: the fields
     of ObjectiveOptions that it reads. keeps_text: inputs and targets one behind the other are the window, token for
-    token. is_complete: its examples are complete (see `SequencePair`), and settings on documents inside of them count
-    for nothing. marks_documents: its examples say where documents begin and may be cut there, so that a row may hide
-    them from one another; where not, a window is cut there before the objective sees it.
+    token. is_complete, ends_inputs: its examples are complete, and an end token stands behind their inputs, too (see
+    `SequencePair`); settings on documents inside of complete examples count for nothing. marks_documents: its examples
+    say where documents begin and may be cut there, so that a row may hide them from one another; where not, a window is
+    cut there before the objective sees it. reads_pairs: its windows are examples that the data have as inputs and
+    targets, and not text.
     """
 
     produces: ClassVar[type]
     settings: ClassVar[tuple[str, ...]]
     keeps_text: ClassVar[bool]
     is_complete: ClassVar[bool]
+    ends_inputs: ClassVar[bool]
     marks_documents: ClassVar[bool]
+    reads_pairs: ClassVar[bool]
 
     @classmethod
     def build(cls, options: ObjectiveOptions, special: SpecialTokens, room: Room) -> Self:

@@ -10,5 +10,6 @@ OBJECTIVES = Registry(
         "span_corruption": "megatron.objectives.span_corruption:SpanCorruption",
         "ul2": "megatron.objectives.ul2:UL2",
         "fill_in_the_middle": "megatron.objectives.fill_in_the_middle:FillInTheMiddle",
+        "multitask": "megatron.objectives.multitask:Multitask",
     },
 )

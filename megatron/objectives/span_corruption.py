@@ -39,7 +39,9 @@ class SpanCorruption:
     settings: ClassVar[tuple[str, ...]] = ("noise_density", "mean_noise_span_length")
     keeps_text: ClassVar[bool] = False
     is_complete: ClassVar[bool] = True
+    ends_inputs: ClassVar[bool] = True
     marks_documents: ClassVar[bool] = False
+    reads_pairs: ClassVar[bool] = False
 
     room: Room
     end_token: int

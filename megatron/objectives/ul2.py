@@ -54,7 +54,9 @@ class UL2:
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_text: ClassVar[bool] = False
     is_complete: ClassVar[bool] = True
+    ends_inputs: ClassVar[bool] = True
     marks_documents: ClassVar[bool] = False
+    reads_pairs: ClassVar[bool] = False
 
     room: Room
     end_token: int

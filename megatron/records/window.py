@@ -14,12 +14,14 @@ class Window:
     """Consecutive tokens of one split.
 
     tokens: int32 [n]. document_starts: int32 [d], increasing positions in the window where a document begins; position
-    0 is listed only when a document begins exactly there. index: the sample's number in the run.
+    0 is listed only when a document begins exactly there. index: the sample's number in the run. num_inputs: the first
+    tokens that are the inputs of an example whose targets are the others; None in a text, which has neither.
     """
 
     tokens: NDArray[np.int32]
     document_starts: NDArray[np.int32]
     index: int = 0
+    num_inputs: int | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or self.tokens.dtype != np.int32:

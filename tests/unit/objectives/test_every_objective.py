@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
 from megatron.objectives.options import ObjectiveOptions
 from megatron.objectives.registry import OBJECTIVES
-from megatron.records.example import RunningText
+from megatron.records.example import RunningText, SequencePair
 from megatron.records.room import Room, Size
 from tests.oracles.objective_cases import SPECIAL, build, decoder_room, random_window, two_rows, window_of
 
@@ -25,6 +27,12 @@ def rooms_of(name: str) -> list[Room]:
     return rooms
 
 
+def lengths_with_ends(examples: Sequence[SequencePair]) -> tuple[int, int]:
+    """Tokens of the inputs and of the targets as they are arranged."""
+    ended = [example.ended(SPECIAL.end) for example in examples]
+    return sum(len(inputs) for inputs, _ in ended), sum(len(targets) for _, targets in ended)
+
+
 CASES = [(name, room) for name in NAMES for room in rooms_of(name)]
 
 
@@ -35,13 +43,12 @@ def test_the_examples_of_a_window_fit_the_row_and_nearly_fill_it(name: str, room
     for seed in range(20):
         examples = objective(random_window(objective.window_length, seed), Draws(seed))
         assert examples and all(isinstance(example, objective.produces) for example in examples)
-        ends = sum(example.is_complete for example in examples)
-        inputs = sum(len(example.inputs) for example in examples) + ends
-        targets = sum(len(example.targets) for example in examples) + ends
+        inputs, targets = lengths_with_ends(examples)
         assert room.holds(Size.of(inputs, targets))
         most = objective.size(objective.window_length)
         assert inputs <= most.inputs and targets <= most.targets and inputs + targets <= most.total
         assert all(example.is_complete == objective.is_complete for example in examples)
+        assert all((example.is_complete and example.ends_inputs) == objective.ends_inputs for example in examples)
 
 
 @pytest.mark.parametrize(("name", "room"), CASES)
@@ -62,10 +69,8 @@ def test_a_document_of_any_length_makes_examples_of_its_size(name: str, length: 
     """Packed documents come in all lengths, down to a single token."""
     objective = build(name, decoder_room(64))
     examples = objective(random_window(length, seed % 1000), Draws(seed))
-    ends = sum(example.is_complete for example in examples)
     size = objective.size(length)
-    inputs = sum(len(example.inputs) for example in examples) + ends
-    targets = sum(len(example.targets) for example in examples) + ends
+    inputs, targets = lengths_with_ends(examples)
     assert inputs <= size.inputs and targets <= size.targets and inputs + targets <= size.total
     assert all(more >= less for more, less in zip(objective.size(length + 1), size, strict=True))
 

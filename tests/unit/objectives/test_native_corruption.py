@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.basics import native_extension
 from megatron.objectives import native
 from megatron.objectives.noise_spans import corrupt_rows, corrupt_rows_in_numpy
 from megatron.objectives.token_masking import TokenMasking
@@ -122,7 +123,7 @@ def test_an_extension_that_is_not_there_is_one_line(fault, line, monkeypatch, ca
         raise fault
 
     monkeypatch.delenv("TRIARCH_NO_NATIVE", raising=False)
-    monkeypatch.setattr(native.importlib, "import_module", fails)
+    monkeypatch.setattr(native_extension.importlib, "import_module", fails)
     with caplog.at_level(logging.INFO):
-        assert native.native_corruption.__wrapped__() is None
+        assert native_extension.native_extension.__wrapped__("some.extension", "corruption", "numpy") is None
     assert len(caplog.records) == 1 and line in caplog.text

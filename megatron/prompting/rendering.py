@@ -1,0 +1,200 @@
+"""Renders a data set through its templates in processes of their own, with a limit of seconds and memory for each.
+
+WorkLimit stops what a template repeats. A single operation of Python that takes for ever, e.g. a comparison of two huge
+nested lists, can be stopped from outside alone: no signal or thread of its own process gets a turn. So examples go to
+workers; each notes in shared memory which one it is at, and the parent ends a worker that stays at one for too long.
+Nothing of the parent's signals is touched.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import signal
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NoReturn
+
+from megatron.basics.errors import UserError
+from megatron.prompting.renderer import Example, Renderer
+from megatron.prompting.template import Prompted, Template
+
+SECONDS = 10.0
+MEMORY = 2 * 2**30  # bytes that a worker may take beyond what it started with
+EXAMPLES_AT_A_TIME = 32
+CHUNKS_AHEAD = 2  # for each worker: one that it renders while what became of the other is used
+_PLACE = struct.Struct("=qqq")  # renderings begun, template, example
+_Answer = list[tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None] | None, ...]]
+
+
+@dataclass(frozen=True)
+class RenderedExample:
+    """An example through all templates in their order: a Prompted, or None where a template leaves it out."""
+
+    index: int
+    prompted: tuple[Prompted | None, ...]
+
+
+def render_examples(
+    templates: Sequence[Template],
+    examples: Iterable[Example],
+    *,
+    seed: int = 1234,
+    workers: int = 1,
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
+) -> Generator[RenderedExample, None, None]:
+    """Every example through every template, in the order of the examples, whatever the number of workers.
+
+    `examples` is taken as it is needed. Raises UserError that names template and example for what Renderer refuses, and
+    for a rendering that takes more than `seconds`, or more than `memory` bytes, or ends its process.
+    """
+    renderers = [Renderer(template, seed) for template in templates]
+    crew = [_Worker(renderers, memory) for _ in range(workers)]
+    pending: deque[tuple[_Worker, int]] = deque()
+    try:
+        for worker, (first, chunk) in zip(cycle(crew), _chunks(examples), strict=False):
+            if len(pending) >= CHUNKS_AHEAD * workers:
+                yield from _rendered(*pending.popleft(), seconds)
+            worker.give(first, chunk)
+            pending.append((worker, first))
+        while pending:
+            yield from _rendered(*pending.popleft(), seconds)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _chunks(examples: Iterable[Example]) -> Iterator[tuple[int, list[Example]]]:
+    source, first = iter(examples), 0
+    while chunk := [*islice(source, EXAMPLES_AT_A_TIME)]:
+        yield first, chunk
+        first += len(chunk)
+
+
+def _rendered(worker: _Worker, first: int, seconds: float) -> Iterator[RenderedExample]:
+    for index, row in enumerate(worker.answer(seconds), start=first):
+        yield RenderedExample(index, tuple(None if parts is None else Prompted(*parts) for parts in row))
+
+
+@dataclass
+class _Worker:
+    """A process that renders chunks in the order in which it is given them."""
+
+    renderers: Sequence[Renderer]
+    memory: int
+    _unsent: deque[tuple[int, list[Example]]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._place = mmap.mmap(-1, _PLACE.size)  # anonymous: shared with the child alone
+        context = get_context("fork")  # forked workers share what is compiled, and start in milliseconds
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, self._connection, self._place, self.renderers, self.memory)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._is_busy = False
+
+    def give(self, first: int, chunk: list[Example]) -> None:
+        """Queue a chunk. One at a time is on its way: with more, both sides could wait for the other to read."""
+        self._unsent.append((first, chunk))
+        self._send()
+
+    def answer(self, seconds: float) -> _Answer:
+        """What became of the oldest chunk; raises UserError where its rendering has to be stopped."""
+        seen: tuple[int, ...] = ()
+        since = time.monotonic()
+        while not self._connection.poll(min(seconds / 4, 0.25)):
+            place = self._at()
+            if place != seen:
+                seen, since = place, time.monotonic()
+            elif place[0] and time.monotonic() - since > seconds:
+                self._stop(f"takes more than {seconds:g} seconds")
+        try:
+            is_fault, result = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._stop("ended the process that rendered it")
+        self._is_busy = False
+        if is_fault:
+            raise UserError(*result)
+        self._send()
+        return result
+
+    def end(self) -> None:
+        """Kill what is left; a worker that waits has nothing to lose."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def _send(self) -> None:
+        if self._unsent and not self._is_busy:
+            self._is_busy = True
+            with suppress(ConnectionError):  # it has died; `answer` says where
+                self._connection.send(self._unsent.popleft())
+
+    def _stop(self, fault: str) -> NoReturn:
+        _, number, example = self._at()
+        title = self.renderers[number].template.title
+        raise UserError(f"{title} {fault} on example {example}, so it was stopped; mend it or leave it out.")
+
+    def _at(self) -> tuple[int, ...]:
+        """Renderings begun, and template and example of the last one."""
+        return _PLACE.unpack(self._place[: _PLACE.size])
+
+
+def _work(
+    connection: Connection, parents: Connection, place: mmap.mmap, renderers: Sequence[Renderer], memory: int
+) -> None:
+    """A worker's life: chunks in, answers out, until the parent is gone."""
+    parents.close()  # or the end of the parent would never be read
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit_memory(memory)
+    try:
+        begun = 0
+        while True:
+            first, chunk = connection.recv()
+            answer: _Answer = []
+            for index, example in enumerate(chunk, start=first):
+                row = []
+                for number, renderer in enumerate(renderers):
+                    begun += 1
+                    _PLACE.pack_into(place, 0, begun, number, index)
+                    prompted = renderer.render(example, index)
+                    row.append(None if prompted is None else (prompted.inputs, prompted.targets, prompted.choices))
+                answer.append(tuple(row))
+            connection.send((False, answer))
+    except UserError as error:
+        connection.send((True, error.faults))
+    except (EOFError, ConnectionError):
+        pass
+
+
+def _limit_memory(extra: int) -> None:
+    """Let the process have `extra` bytes more than it has; an allocation beyond is a MemoryError in the template."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # not Linux
+        return
+    most = pages * os.sysconf("SC_PAGE_SIZE") + extra
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, e.g. by SIGKILL."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,274 @@
+"""Jinja for templates that strangers wrote: they can read the example they are given, and end in bounded time.
+
+What is there is a list, and all else is refused: the attributes of METHODS and nothing of any other object, the filters
+of filters.py, four functions, no way to another file. Whatever repeats or grows is charged to a WorkLimit. What remains
+are single operations of Python on huge nested values, e.g. comparing two of them; rendering.py has a limit of seconds
+and of memory for those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from types import MethodType
+from typing import Any, NoReturn
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2.runtime import Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError, safe_range
+from jinja2.utils import Namespace, missing
+from jinja2.visitor import NodeTransformer
+
+from megatron.basics.draws import Draws
+from megatron.prompting.filters import filters_for, formatted, joined, replaced
+from megatron.prompting.work_limit import STEP, WorkLimit
+
+LONGEST_SOURCE = 100_000  # characters; promptsource's longest has some 3,000
+LARGEST_INTEGER = 2**4096
+LARGEST_EXPONENT = 64
+TURNS = "turns of a loop"  # the name of a filter that no template can write
+RANDOM_FILTERS = ("choice", "random")
+NOT_OFFERED: dict[type[nodes.Node], str] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+}
+
+# What a template may call on a value of each type. Of what changes a value, only that which promptsource's own use.
+METHODS: dict[type, dict[str, Callable[..., Any]]] = {
+    str: {
+        name: getattr(str, name)
+        for name in (
+            *("capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "islower", "isupper", "lower"),
+            *(
+                "lstrip",
+                "partition",
+                "removeprefix",
+                "removesuffix",
+                "rfind",
+                "rpartition",
+                "rsplit",
+                "rstrip",
+                "split",
+            ),
+            *("splitlines", "startswith", "strip", "title", "upper"),
+        )
+    },
+    list: {name: getattr(list, name) for name in ("append", "count", "index", "pop")},
+    tuple: {name: getattr(tuple, name) for name in ("count", "index")},
+    dict: {name: getattr(dict, name) for name in ("get", "items", "keys", "pop", "update", "values")},
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"dict": dict, "namespace": Namespace, "range": safe_range, "zip": zip}
+
+
+class MissingColumn(UndefinedError):
+    """A template names a column that the example does not have; `message` is the column's name."""
+
+
+class _Missing(StrictUndefined):
+    """What is not there: an error, but for what a single example may lack: an element behind the end, one of none."""
+
+    def __new__(
+        cls, hint: str | None = None, obj: Any = missing, name: Any = None, exc: type[Exception] = UndefinedError
+    ) -> Any:
+        if hint is not None and exc is UndefinedError:
+            return Undefined(hint)
+        if isinstance(obj, list | tuple | str) and isinstance(name, int):
+            return Undefined(None, obj, name)  # type: ignore[arg-type]
+        return super().__new__(cls)
+
+    def __init__(
+        self, hint: str | None = None, obj: Any = missing, name: Any = None, exc: type[Exception] = UndefinedError
+    ) -> None:
+        if hint is None and obj is missing:
+            hint, exc = name, MissingColumn
+        super().__init__(hint, obj, name, exc)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class SourceFault:
+    """A line of a template's source, from 1, and what is wrong there, without a full stop."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One text of a template, ready to render; `columns` are the names that it leaves to the example."""
+
+    render: Callable[[Mapping[str, Any]], str]
+    columns: frozenset[str]
+    draws: bool  # whether it may have a filter that chooses
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Renders the texts of one template; not for several threads at once, since it holds what is left of the work."""
+
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
+
+    def __init__(self) -> None:
+        self.work = WorkLimit()
+        self._draws = Draws(0)
+        super().__init__(undefined=_Missing, finalize=self._written, cache_size=0)
+        self.globals = dict(FUNCTIONS)
+        self.filters = filters_for(self.work, lambda: self._draws)
+        self.filters[TURNS] = self._turns
+        self._source_length = 0
+        self._methods = {kind: dict(methods) for kind, methods in METHODS.items()}
+        self._methods[str]["join"] = lambda between, values: joined(self.work, between, values)
+        self._methods[str]["replace"] = partial(replaced, self.work)
+
+    def begin(self, seed: int) -> None:
+        """Give a new example all of the work and its own draws."""
+        self.work.begin()
+        self._draws = Draws(seed)
+
+    def source(self, text: str) -> Source:
+        """A template's text compiled; raises TemplateSyntaxError with the line."""
+        tree = _guarded(self, text)
+        columns = frozenset(meta.find_undeclared_variables(tree)) - FUNCTIONS.keys()
+        draws = any(name in text for name in RANDOM_FILTERS)
+        template = self.template_class.from_code(self, self.compile(tree), self.globals)
+        self._source_length = max(self._source_length, len(text))
+
+        def render(values: Mapping[str, Any]) -> str:
+            return "".join(template.root_render_func(template.new_context(dict(values))))
+
+        return Source(render, columns, draws)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`obj.attribute`: a method of the list, a dict's value, or what loops and namespaces hold."""
+        kind = type(obj)
+        methods = self._methods.get(kind)
+        if methods is None:
+            if isinstance(obj, Undefined):
+                obj._fail_with_undefined_error()
+            if kind in (LoopContext, Namespace) and not attribute.startswith("_"):
+                return super().getattr(obj, attribute)
+            _refuse_attribute(obj, attribute)
+        if attribute in methods:
+            return partial(methods[attribute], obj)
+        if kind is not dict:
+            _refuse_attribute(obj, attribute)
+        return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`obj[argument]`, which is never an attribute but for a namespace's."""
+        try:
+            return obj[argument]
+        except (TypeError, LookupError):
+            if isinstance(argument, str) and type(obj) is not dict:
+                return self.getattr(obj, argument)
+            return self.undefined(obj=obj, name=argument)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the list, a function, a macro or what belongs to a loop."""
+        kind = type(__obj)
+        if kind is Macro:
+            __self.work.charge(STEP + __self._source_length)
+        elif not _may_be_called(__obj, kind):
+            raise SecurityError(f"{kind.__name__} objects may not be called in a template")
+        else:
+            __self.work.charge(STEP)
+            for argument in args:
+                __self.work.charge_value(argument)
+        return __context.call(__obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """The operations whose result can be larger than both sides together."""
+        if operator == "%" and isinstance(left, str):
+            return formatted(self.work, left, right)
+        if operator == "**" and (abs(right) > LARGEST_EXPONENT or abs(left) > LARGEST_INTEGER):
+            raise SecurityError(f"powers go up to {LARGEST_EXPONENT}")
+        if operator == "*":
+            self._charge_product(left, right)
+        elif operator == "+" and isinstance(left, str | list | tuple):
+            self.work.charge(len(left) + len(right))
+        return super().call_binop(context, operator, left, right)
+
+    def _charge_product(self, left: Any, right: Any) -> None:
+        for sequence, count in ((left, right), (right, left)):
+            if isinstance(sequence, str | list | tuple):
+                self.work.charge(len(sequence) * max(0, count))
+        if isinstance(left, int) and isinstance(right, int) and max(abs(left), abs(right)) > LARGEST_INTEGER:
+            raise SecurityError("a number is too large")
+
+    def _turns(self, values: Any, each: int) -> Any:
+        """What a loop goes through, `each` characters of work a turn; lists stay lists, whose length loops can tell."""
+        if isinstance(values, list | tuple | range | str | dict):
+            self.work.charge(each * len(values))
+            return values
+        return self.work.counted(values, each)
+
+    def _written(self, value: Any) -> str:
+        text = self.work.text(value)
+        self.work.charge(len(text))
+        return text
+
+
+def _refuse_attribute(obj: Any, attribute: str) -> NoReturn:
+    raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is not for templates")
+
+
+def fault_of_source(text: str) -> SourceFault | None:
+    """Why a text can never be rendered; None where it can."""
+    try:
+        sandbox = _sandbox_for_checks()
+        sandbox.compile(_guarded(sandbox, text), raw=True)  # unknown filters and tests are seen here
+    except TemplateSyntaxError as error:
+        return SourceFault(error.lineno, (error.message or "it does not parse").rstrip("."))
+    except (RecursionError, MemoryError):
+        return SourceFault(1, "it is nested too deeply")
+    return None
+
+
+@cache
+def _sandbox_for_checks() -> Sandbox:
+    return Sandbox()
+
+
+def _may_be_called(obj: Any, kind: type) -> bool:
+    """Whether it is one of METHODS, one of FUNCTIONS or of a loop; what is not there says so when it is called."""
+    if kind is partial or isinstance(obj, Undefined) or any(obj is function for function in FUNCTIONS.values()):
+        return True
+    return kind is MethodType and type(obj.__self__) is LoopContext
+
+
+def _guarded(sandbox: Sandbox, text: str) -> nodes.Template:
+    """The syntax tree with every loop and joining counted; raises TemplateSyntaxError for what is not offered."""
+    if len(text) > LONGEST_SOURCE:
+        raise TemplateSyntaxError(f"it has more than {LONGEST_SOURCE:,} characters", 1)
+    return _Guard().visit(sandbox.parse(text))
+
+
+class _Guard(NodeTransformer):
+    """Rewrites what Jinja's sandbox lets a template do unseen."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        """Charge the turns by what they write."""
+        if node.recursive:
+            _refuse(node, "a recursive loop")
+        constants = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        each = nodes.Const(STEP + constants, lineno=node.lineno)
+        node = self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, TURNS, [each], [], None, None, lineno=node.lineno)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        """`a ~ b` is [a, b]|join."""
+        node = self.generic_visit(node)
+        return nodes.Filter(nodes.List(node.nodes), "join", [], [], None, None, lineno=node.lineno)
+
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        """Everything else, unless it leads to other files."""
+        if type(node) in NOT_OFFERED:
+            _refuse(node, NOT_OFFERED[type(node)])
+        return super().generic_visit(node, *args, **kwargs)
+
+
+def _refuse(node: nodes.Node, what: str) -> NoReturn:
+    raise TemplateSyntaxError(f"{what} is not for templates: each stands alone", node.lineno)

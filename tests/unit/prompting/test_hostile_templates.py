@@ -1,0 +1,131 @@
+"""A stranger's template reads its example and nothing else, and ends."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.rendering import render_examples
+from megatron.prompting.template import Template
+
+EXAMPLE = {"text": "a text", "words": ["a", "b"], "nested": {"key": "value"}, "number": 3}
+
+REACHES_OUT = {
+    "import os": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "class of a column": "{{ text.__class__ }}",
+    "class by item": "{{ text['__class__'] }}",
+    "attr filter": "{{ text|attr('__class__') }}",
+    "format string": "{{ '{0.__class__}'.format(text) }}",
+    "format_map": "{{ '{a.__class__}'.format_map({'a': text}) }}",
+    "globals of a function": "{{ range.__globals__ }}",
+    "globals of a macro": "{% macro m() %}{% endmacro %}{{ m._func.__globals__ }}",
+    "module of a function": "{{ zip.__self__ }}",
+    "builtins by namespace": "{{ namespace.__init__.__globals__['os'].system('true') }}",
+    "inside of a namespace": "{% set n = namespace(a=1) %}{{ n._Namespace__attrs }}",
+    "cycler": "{{ cycler.__init__.__globals__.os }}",
+    "joiner": "{{ joiner.__init__.__globals__.os }}",
+    "lipsum": "{{ lipsum.__globals__['os'].popen('id').read() }}",
+    "self": "{{ self._TemplateReference__context }}",
+    "frame of a generator": "{{ (words|map('upper')).gi_frame }}",
+    "attribute in map": "{{ words|map(attribute='__class__')|list }}",
+    "inside of a loop": "{% for w in words %}{{ loop._iterator }}{% endfor %}",
+    "bound method": "{{ text.upper.__self__ }}",
+    "function of a partial": "{{ text.upper.func }}",
+    "calls a type": "{{ dict.__base__.__subclasses__() }}",
+    "calls a column": "{{ text() }}",
+    "include": "{% include '/etc/passwd' %}",
+    "import": "{% import 'os' as os %}",
+    "from import": "{% from 'os' import system %}",
+    "extends": "{% extends 'base' %}",
+    "block": "{% block b %}{% endblock %}",
+    "unknown filter": "{{ text|pprint }}",
+}
+
+WITHOUT_END = {
+    "range": "{% for i in range(10**9) %}{% endfor %}",
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "loop with text": "{% for a in range(99999) %}" + "x" * 1000 + "{% endfor %}",
+    "recursive loop": "{% for a in words recursive %}{{ loop(words) }}{% endfor %}",
+    "macro of itself": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "macros that double": "".join(
+        f"{{% macro m{i + 1}() %}}{{{{ m{i}() }}}}{{{{ m{i}() }}}}{{% endmacro %}}" for i in range(40)
+    ).replace("{{ m0() }}", "x")
+    + "{{ m40() }}",
+    "a list that grows in its loop": "{% set l = [1] %}{% for a in l %}{{ l.append(1) or '' }}{% endfor %}",
+    "doubling by plus": "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "doubling by tilde": "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "doubling of lists": "{% set n = namespace(s=[1]) %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "doubling by join": "{% set n = namespace(s='ab') %}"
+    "{% for i in range(60) %}{% set n.s = [n.s, n.s]|join %}{% endfor %}",
+    "doubling by set blocks": "{% set s %}xx{% endset %}" + "{% set s %}{{ s }}{{ s }}{% endset %}" * 60,
+    "times": "{{ 'x' * 10**10 }}",
+    "list times": "{{ ([text] * 10**10)|length }}",
+    "power": "{{ 9**9**9**9**9**9 }}",
+    "squares": "{% set n = namespace(x=10) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x }}",
+    "percent": "{{ '%9999999999d' % 1 }}",
+    "percent star": "{{ '%*d' % (9999999999, 1) }}",
+    "format filter": "{{ '%9999999999d'|format(1) }}",
+    "ljust": "{{ text.ljust(10**10) }}",
+    "center": "{{ text|center(10**10) }}",
+    "indent": "{{ text|indent(10**10) }}",
+    "zfill": "{{ text.zfill(10**10) }}",
+    "expandtabs": "{{ text.expandtabs(10**10) }}",
+    "batch": "{{ words|batch(10**10, 'x')|list }}",
+    "round": "{{ 1.5|round(10**9, 'floor') }}",
+    "replace in method": "{{ ('a' * 10**6).replace('a', 'b' * 10**6) }}",
+    "replace in filter": "{{ ('a' * 10**6)|replace('a', 'b' * 10**6) }}",
+    "join in method": "{{ ('a' * 10**6).join(['b'] * 10**6) }}",
+    "a list that holds itself twice": "{% set n = namespace(s=[1]) %}{% for i in range(60) %}"
+    "{% set n.s = [n.s, n.s] %}{% endfor %}{{ n.s }}",
+    "the same as a dict": "{% set n = namespace(s={}) %}{% for i in range(60) %}"
+    "{% set n.s = {'a': n.s, 'b': n.s} %}{% endfor %}{{ n.s|string|length }}",
+    "filters over filters": "{% for i in range(9999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
+}
+ENDS_IN_PYTHON = (  # compares two nested lists that share their parts: no step of the template's own
+    "{% set n = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}"
+    "{% endfor %}{{ n.a == n.b }}"
+)
+
+
+def template(source: str, answer_choices: str | None = None) -> Template:
+    return Template("some/set", "wicked", source + " ||| y", answer_choices, True, False, (), "id", "")
+
+
+@pytest.mark.parametrize("source", [*REACHES_OUT.values(), *WITHOUT_END.values()], ids=[*REACHES_OUT, *WITHOUT_END])
+def test_a_hostile_template_is_stopped_by_name(source: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(UserError, match="template 'wicked' of some/set"):
+        Renderer(template(source)).render(EXAMPLE, 0)
+    assert time.process_time() - begun < 10
+
+
+def test_so_are_hostile_answer_choices() -> None:
+    with pytest.raises(UserError, match="template 'wicked' of some/set"):
+        Renderer(template("{{ text }}", WITHOUT_END["nested loops"])).render(EXAMPLE, 0)
+
+
+def test_a_template_cannot_change_the_example_for_the_next_one() -> None:
+    changing = "{{ words.append('c') or '' }}{{ nested.update({'key': 0}) or '' }}{{ words|join }}"
+    rendered = Renderer(template(changing)).render(EXAMPLE, 0)
+    assert rendered is not None and rendered.inputs == "abc"
+    assert EXAMPLE["words"] == ["a", "b"] and EXAMPLE["nested"] == {"key": "value"}
+
+
+def test_what_no_step_counts_is_stopped_by_its_seconds() -> None:
+    """And nobody else's timers, signals or children are touched."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGINT)]
+    fine = template("{{ text }}")
+    with pytest.raises(UserError, match=r"'wicked' of some/set takes more than 0\.5 seconds on example 0"):
+        list(render_examples([fine, template(ENDS_IN_PYTHON)], [EXAMPLE], seconds=0.5))
+    assert [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGINT)] == handlers
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_memory_is_bounded() -> None:
+    """A size that a WorkLimit lets pass may still be more than the machine has."""
+    with pytest.raises(UserError, match="'wicked' of some/set fails on example 0: MemoryError"):
+        list(render_examples([template("{% set x = 'x' * 9000000 %}")], [EXAMPLE], memory=2 * 2**20))

@@ -1,0 +1,143 @@
+"""Mixtures: T0's as published, the rule of the cap, and what may not be mixed."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.prompting.mixture import SHIPPED, read_held_out, read_mixture, template_cap
+from megatron.prompting.template import Template
+
+# Sanh et al. 2022, table of appendix D, and Wang et al. 2022, section 3.4.
+PROMPTS = {
+    "copa": 12,
+    "hellaswag": 4,
+    "story_cloze": 5,
+    **dict.fromkeys(("anli_r1", "anli_r2", "anli_r3"), 15),
+    "cb": 15,
+    "rte": 10,
+    "wsc": 10,
+    "winogrande": 5,
+    "wic": 10,
+}
+
+
+def test_t0s_mixtures_grow_and_what_they_train_on_is_no_longer_held_out() -> None:
+    t0, plus, plus_plus = (read_mixture(name) for name in ("t0", "t0_plus", "t0_plus_plus"))
+    assert [len(mixture.data_sets) for mixture in (t0, plus, plus_plus)] == [38, 48, 54]
+    assert plus_plus.data_sets[:48] == plus.data_sets and plus.data_sets[:38] == t0.data_sets
+    assert {task.name for task in t0.held_out} == PROMPTS.keys()
+    assert {task.name for task in t0.held_out} - {task.name for task in plus.held_out} == {"hellaswag"}
+    assert {task.name for task in plus.held_out} - {task.name for task in plus_plus.held_out} == {"copa", "wsc", "wic"}
+
+
+def test_the_held_out_tasks_are_those_of_the_study() -> None:
+    tasks = read_held_out("t0_held_out")
+    assert {task.name: task.prompts for task in tasks} == PROMPTS
+    assert round(float(100 * sum(task.random for task in tasks) / len(tasks)), 2) == 41.67
+    assert {task.split for task in tasks if task.path != "anli"} == {"validation"}
+
+
+@pytest.mark.parametrize(
+    ("examples", "templates", "cap"),
+    [
+        (363_846, 6, 363_846),  # QQP: all of it, for each template
+        (500_000, 4, 500_000),
+        (560_000, 4, 125_000),  # DBpedia
+        (3_600_000, 9, 55_555),  # Amazon polarity
+        (3_803_957, 9, 55_555),  # Gigaword
+    ],
+)
+def test_the_cap_is_t0s(examples: int, templates: int, cap: int) -> None:
+    assert template_cap(examples, templates) == cap
+
+
+def template(name: str, is_original_task: bool) -> Template:
+    return Template("a/b", name, "x ||| y", None, is_original_task, False, (), name, "")
+
+
+def mixture(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def test_a_mixture_of_ones_own(tmp_path: Path) -> None:
+    base = mixture(tmp_path, "data_sets: [{path: a, configuration: b, templates: original}]", "base.yaml")
+    own = read_mixture(
+        mixture(
+            tmp_path, f"extends: {base}\ncap: 100\nheld_out: t0_held_out\ndata_sets: [{{path: c, templates: [z, y]}}]"
+        )
+    )
+    assert [entry.data_set for entry in own.data_sets] == ["a/b", "c"] and own.cap == 100
+    known = [template("x", True), template("y", False), template("z", True)]
+    assert [found.name for found in own.find("a/b").chosen(known)] == ["x", "z"]
+    assert [found.name for found in own.find("c").chosen(known)] == ["z", "y"]
+    assert len(read_mixture("t0").find("imdb").chosen(known)) == 3
+    with pytest.raises(UserError, match="c has no template 'z'"):
+        own.find("c").chosen(known[:2])
+    with pytest.raises(UserError, match="has no data set a/c; did you mean a/b"):
+        own.find("a/c")
+    with pytest.raises(UserError) as told:
+        own.check_data_sets(["a/b"], "the folder")
+    assert str(told.value).endswith("has c, of which the folder has no templates; leave it out.")
+
+
+def test_a_held_out_task_takes_the_published_number_of_prompts() -> None:
+    task = read_held_out("t0_held_out")[1]
+    known = [template(name, True) for name in "abcd"] + [template("other", False)]
+    assert [found.name for found in task.chosen(known)] == list("abcd")
+    with pytest.raises(UserError, match="hellaswag is evaluated with 4 prompts, but hellaswag has 3"):
+        task.chosen(known[1:])
+    assert task.random == Fraction(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "extends: t0\ndata_sets: [{path: super_glue, configuration: copa}]",
+            "trains on super_glue/copa, which its held",
+        ),
+        ("extends: t0\ndata_sets: [{path: anli}]", "trains on anli"),
+        ("extends: t0\ndata_sets: [{path: glue, configuration: qqp}]", "has glue/qqp twice"),
+        ("extends: t0\nreleases: [imdb]\ndata_sets: [{path: x}]", "releases imdb, which no held-out task is of"),
+        ("extends: t1\ndata_sets: [{path: x}]", "t1 is neither a YAML file nor one of t0,"),
+        ("data_sets: []", "data_sets of .* is not a list"),
+        ("data_sets: [{path: x, weight: 3}]", "has weight, which is not known"),
+        ("data_sets: [{path: x, examples: many}]", "examples of x in .* is 'many'"),
+        ("data_sets: [{path: x, templates: some}]", "templates of x in .* is 'some'; give all, original"),
+        ("data_sets: [{path: 3}]", "is not text"),
+        ("cap: 0\ndata_sets: [{path: x}]", "cap of the mixture .* is 0"),
+        ("data_sets: [", "cannot be read"),
+        ("- a", "is not a mapping"),
+    ],
+)
+def test_what_may_not_be_mixed(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        read_mixture(mixture(tmp_path, text))
+
+
+def test_a_mixture_may_not_extend_itself(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    with pytest.raises(UserError, match="extends itself"):
+        read_mixture(mixture(tmp_path, f"extends: {path}\ndata_sets: [{{path: x}}]"))
+
+
+@pytest.mark.parametrize(
+    ("task", "fault"),
+    [
+        ("{name: x, path: y, split: z, prompts: 3, random: 4/3}", "random of x"),
+        ("{name: x, path: y, split: z, prompts: 3}", "random of x"),
+        ("{name: x, path: y, prompts: 3, random: 1/2}", "needs a name, a split"),
+        ("{name: x, path: y, split: z, prompts: 3, random: 1/2, weight: 1}", "has weight"),
+    ],
+)
+def test_faults_of_held_out_tasks(tmp_path: Path, task: str, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        read_held_out(mixture(tmp_path, f"tasks: [{task}]"))
+
+
+def test_every_file_of_the_package_is_read() -> None:
+    for path in SHIPPED.glob("*.yaml"):
+        assert read_held_out(path.stem) if path.stem.endswith("held_out") else read_mixture(path.stem)

@@ -1,0 +1,87 @@
+"""Rendering in worker processes: the same as in one, and the end of one that dies."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.prompting import renderer as renderer_module
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.rendering import EXAMPLES_AT_A_TIME, render_examples
+from megatron.prompting.template import Template
+
+
+def template(jinja: str, name: str = "mine") -> Template:
+    return Template("some/set", name, jinja, "{{ a }} ||| b", True, False, (), name, "")
+
+
+TEMPLATES = [
+    template("{{ a|choice }} {{ a }} ||| {{ a }}", "one"),
+    template("{% if b %}{{ a }} ||| b{% endif %}", "two"),
+]
+EXAMPLES: list[dict[str, Any]] = [
+    {"a": f"text {number}", "b": number % 3} for number in range(5 * EXAMPLES_AT_A_TIME + 7)
+]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, len(EXAMPLES)])
+def test_workers_make_what_one_renderer_makes(workers: int, count: int) -> None:
+    found = list(render_examples(TEMPLATES, iter(EXAMPLES[:count]), seed=7, workers=workers))
+    alone = [Renderer(one, 7) for one in TEMPLATES]
+    assert [example.index for example in found] == list(range(count))
+    for example in found:
+        expected = tuple(one.render(EXAMPLES[example.index], example.index) for one in alone)
+        assert example.prompted == expected
+
+
+def test_examples_are_taken_as_they_are_needed() -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield {"a": "x", "b": 1}
+
+    stream = render_examples(TEMPLATES, endless(), workers=2)
+    assert next(stream).index == 0
+    stream.close()
+    assert taken <= 6 * EXAMPLES_AT_A_TIME
+
+
+def test_the_first_fault_is_told_whatever_the_number_of_workers() -> None:
+    faulty = [*EXAMPLES]
+    faulty[70] = faulty[100] = {"a": "x"}
+    for workers in (1, 3):
+        with pytest.raises(UserError, match="template 'two' of some/set names the column b, example 70 has a"):
+            list(render_examples(TEMPLATES, faulty, workers=workers))
+
+
+def test_a_worker_that_dies_is_told_with_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E.g. by the kernel, where the memory ran out."""
+    monkeypatch.setattr(renderer_module, "_protected", lambda value: exit_at_once(value))
+    with pytest.raises(UserError, match="template 'one' of some/set ended the process that rendered it on example 0"):
+        list(render_examples(TEMPLATES, EXAMPLES))
+
+
+def exit_at_once(value: Any) -> Any:
+    import os
+
+    os._exit(9)
+
+
+def test_no_worker_outlives_its_use() -> None:
+    before = children()
+    stream = render_examples(TEMPLATES, EXAMPLES, workers=2)
+    next(stream)
+    assert len(children() - before) == 2
+    stream.close()
+    assert children() == before
+
+
+def children() -> set[str]:
+    import os
+
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())

@@ -1,0 +1,130 @@
+"""Template files: what is read, and what is refused with its file and name."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from megatron.basics.errors import UserError
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.template_files import data_sets_of, read_templates
+
+PROMPTSOURCE = os.environ.get("PROMPTSOURCE_TEMPLATES")  # its folder promptsource/templates; see CONTRIBUTING.md
+ENTRY = """
+  one: !Template
+    answer_choices: "{{ a }} ||| {{ b }}"
+    id: one
+    jinja: "Which? {{ question }} ||| {{ answer_choices[label] }}"
+    metadata: !TemplateMetadata
+      choices_in_prompt: false
+      metrics: [Accuracy, Other]
+      original_task: true
+    name: first choice
+    reference: A paper
+"""
+HEAD = "dataset: glue\nsubset: which\ntemplates:"
+
+
+def written(folder: Path, text: str, data_set: str = "glue/which") -> Path:
+    (folder / data_set).mkdir(parents=True, exist_ok=True)
+    (folder / data_set / "templates.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def faults_of(folder: Path, text: str) -> str:
+    with pytest.raises(UserError) as fault:
+        read_templates(written(folder, text), "glue/which")
+    return str(fault.value)
+
+
+def test_a_template_is_read_with_all_that_the_file_says(tmp_path: Path) -> None:
+    second = ENTRY.replace("one", "two").replace("first choice", "a later name").replace("true", "null")
+    templates = read_templates(written(tmp_path, HEAD + ENTRY + second), "glue/which")
+    assert [template.name for template in templates] == ["a later name", "first choice"]
+    template = templates[1]
+    assert (template.data_set, template.id, template.reference) == ("glue/which", "one", "A paper")
+    assert (template.metrics, template.is_original_task, template.choices_in_prompt) == (
+        ("Accuracy", "Other"),
+        True,
+        False,
+    )
+    assert template.answer_choices == "{{ a }} ||| {{ b }}" and not templates[0].is_original_task
+
+
+def test_the_folders_are_the_data_sets(tmp_path: Path) -> None:
+    written(tmp_path, HEAD + ENTRY)
+    written(tmp_path, "dataset: someone/imdb\nsubset: None\ntemplates:" + ENTRY, "someone/imdb")
+    assert data_sets_of(tmp_path) == ("glue/which", "someone/imdb")
+    assert read_templates(tmp_path, "someone/imdb")[0].data_set == "someone/imdb"
+    with pytest.raises(UserError, match="no templates of glue/wich; did you mean glue/which"):
+        read_templates(tmp_path, "glue/wich")
+    with pytest.raises(UserError, match="has no templates"):
+        data_sets_of(tmp_path / "glue" / "which" / "deeper")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("templates:", "templates: [", r"line \d+ of .*templates.yaml cannot be read"),
+        ("!TemplateMetadata", "!Other", "line 8 of .*could not determine a constructor for the tag '!Other'"),
+        ("!Template\n", "!!python/object/apply:os.system\n", "could not determine a constructor"),
+        ("!Template\n", "!!python/name:os.system\n", "could not determine a constructor"),
+        ("subset: which", "subset: other", "belongs to glue/other; move it"),
+        (" ||| {{ answer_choices[label] }}", "", "template 'first choice' of glue/which has no \"|||\""),
+        ("{{ question }}", "{{ question }", "'first choice' of glue/which: line 1 of its jinja: unexpected '}'"),
+        ("{{ question }}", "{{ question|nosuch }}", "line 1 of its jinja: No filter named 'nosuch'"),
+        ("{{ question }}", "\\n{% include 'x' %}", "line 2 of its jinja: include is not for templates"),
+        ("{{ a }} ", "{% if a %} ", "line 1 of its answer_choices: Unexpected end of template"),
+        ("name: first choice", "name: 2020-01-01", "the name of the template .* is not text"),
+        ("id: one", "id: other", "stands under one, but its id is other"),
+        ("original_task: true", "original_task: maybe", "original_task of the template 'first choice' is neither"),
+        ("metrics: [Accuracy, Other]", "metrics: Accuracy", "metrics of the template 'first choice' is not a list"),
+        ('answer_choices: "{{ a }} ||| {{ b }}"', "answer_choices: yes", "answer_choices of the template"),
+        ("  one:", "  - one:", "has no mapping named templates"),
+    ],
+)
+def test_a_fault_names_file_and_template(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    text = HEAD + ENTRY
+    assert old in text
+    if new == "  - one:":
+        text = HEAD + "\n  - one\n"
+    with pytest.raises(UserError, match=fault) as told:
+        read_templates(written(tmp_path, text.replace(old, new)), "glue/which")
+    assert "templates.yaml" in str(told.value)
+
+
+def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    second = ENTRY.replace("one", "two").replace("|||", "|")
+    told = faults_of(tmp_path, HEAD + ENTRY.replace("{{ question }}", "{{ question") + second)
+    assert "line 1 of its jinja" in told and "has no" in told and "the name 'first choice' is given twice" in told
+
+
+def test_what_a_file_says_is_never_constructed(tmp_path: Path) -> None:
+    """YAML's own way to run code; the loader must not even be a subclass of one that knows it."""
+    target = tmp_path / "written"
+    attack = f"templates: !!python/object/apply:os.system ['touch {target}']"
+    assert "could not determine a constructor" in faults_of(tmp_path, attack)
+    assert not target.exists()
+    with pytest.raises(yaml.constructor.ConstructorError):  # and the tags are known to nobody else
+        yaml.safe_load(HEAD + ENTRY)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROMPTSOURCE is None, reason="PROMPTSOURCE_TEMPLATES names no folder; see CONTRIBUTING.md")
+def test_every_template_of_promptsource_is_read_and_compiles() -> None:
+    folder = Path(PROMPTSOURCE or "")
+    names = data_sets_of(folder)
+    templates = [template for name in names for template in read_templates(folder, name)]
+    facts = Counter(
+        {
+            "files": len(names),
+            "templates": len(templates),
+            "with choices": sum(template.answer_choices is not None for template in templates),
+            "original task": sum(template.is_original_task for template in templates),
+        }
+    )
+    assert facts == {"files": 279, "templates": 2085, "with choices": 1145, "original task": 1535}
+    for template in templates:
+        Renderer(template)

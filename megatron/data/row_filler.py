@@ -30,7 +30,9 @@ def fill_rows(sizes: NDArray[np.int32], capacities: tuple[int, ...]) -> NDArray[
         columns, limits = columns[:, ::-1], limits[::-1]
     # Shares of a row, times the product of both capacities; a capacity of 0 is not taken of.
     shares = np.maximum(columns[:, 0] * max(limits[1], 1), columns[:, 1] * limits[0])
-    order = np.argsort(-shares, kind="stable")
+    largest = int(shares.max(initial=0))
+    # In a type that is sorted in linear time, where there is one.
+    order = np.argsort((largest - shares).astype(np.min_scalar_type(largest)), kind="stable")
     rows = np.empty(len(order), np.int64)
     rows[order] = _placed(np.ascontiguousarray(columns[order]), int(limits[0]), int(limits[1]))
     return rows

@@ -4,13 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import TinyCorpus
+from conftest import WORDS, TinyCorpus
 from faults import Fault
 from run_folder import iterations_of, lineage_of, losses_of, tensors_of
 from safetensors import safe_open
 from trainer import Trainer
+
+from megatron.data.token_file_writer import token_dtype, token_file_writer
+from megatron.tokenization.tokenizer import load_tokenizer
 
 SHAPE = {"num_attention_heads": 4, "num_query_groups": 2, "activation": "swiglu", "position_embedding_type": "relative"}
 STEPS = 4
@@ -111,6 +115,42 @@ def test_a_schedule_of_its_own_begins_at_step_1(causal: Path, trainer: Trainer, 
     for name, tensor in weights.items():
         assert torch.equal(begun[name], tensor), name
     assert not any(tensor.any() for name, tensor in begun.items() if "exp_avg" in name)
+
+
+def test_finetuning_on_tasks_goes_on_under_another_layout(
+    causal: Path, tiny_corpus: TinyCorpus, trainer: Trainer, tmp_path: Path
+) -> None:
+    tasks = ["2", write_task(tiny_corpus, tmp_path / "last", 60), "1", write_task(tiny_corpus, tmp_path / "first", 40)]
+    told = {"data_path": " ".join(tasks), "split": "8,2", "eval_iters": 1, "seq_length": 48, "save_interval": 2}
+    told |= {"hidden_dropout": 0, "attention_dropout": 0}  # whose masks differ between layouts
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    finetune = {"architecture": "finetune_t0", "ranks": 2}
+    flags = words(causal, whole, "prefix_decoder", tensor_model_parallel_size=2, **told)
+    ended = trainer.finish(flags, **finetune)
+    assert "train: 80 examples of 2 data sets packed into about " in ended.output
+    assert "causal_decoder:full_lm 1.02k + prefix_decoder:multitask" in ended.output
+    shutil.copytree(whole, resumed, ignore=shutil.ignore_patterns("iter_0000004"))
+    flags = words(causal, resumed, "prefix_decoder", pipeline_model_parallel_size=2, **told)
+    ended = trainer.finish(flags, **finetune)
+    assert f"loaded {resumed}/iter_0000002" in ended.output
+    assert list(losses_of(whole)) == [1, 2, 3, 4]
+    assert losses_of(resumed) == pytest.approx(losses_of(whole), rel=1e-4)
+    assert lineage_of(resumed, 4)[1]["objective"] == "multitask"
+
+
+def write_task(corpus: TinyCorpus, prefix: Path, examples: int) -> str:
+    """Sentences to be answered with one of their words: the files of a data set."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", corpus.tokenizer)
+    dtype = token_dtype(tokenizer.vocabulary_size)
+    told = " ".join(WORDS).split()
+    rng = np.random.default_rng(examples)
+    texts = [" ".join(rng.choice(told, rng.integers(2, 9))) for _ in range(examples)]
+    for suffix, side in (("_inputs", texts), ("_targets", [text.split()[-1] for text in texts])):
+        with token_file_writer(f"{prefix}{suffix}", dtype) as writer:
+            tokens = [part.astype(dtype) for part in tokenizer.encode_batch(side)]
+            writer.append(np.concatenate(tokens), np.array([len(part) for part in tokens], np.int32))
+            writer.seal(tokenizer, None)
+    return str(prefix)
 
 
 def test_what_it_refuses(causal: Path, trainer: Trainer, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Trainer:
         faults: Sequence[Fault] = (),
         file_size: int | None = None,
     ) -> Job:
-        """The entry script of an architecture, adapt.py for None, with these words on `ranks` processes.
+        """The entry script of an architecture, adapt.py for None, or "finetune_t0", with these words on so many ranks.
 
         file_size: no file may become larger, in bytes.
         """

@@ -23,6 +23,7 @@ from faults import Fault, arm  # noqa: E402
 
 import megatron.cli.training  # noqa: E402, F401
 from megatron.cli.adapt import adapt  # noqa: E402
+from megatron.cli.finetune import PURPOSE  # noqa: E402
 from megatron.cli.pretrain import pretrain  # noqa: E402
 
 SECONDS_TO_END = 30.0
@@ -49,6 +50,8 @@ def fork_rank(job: dict[str, Any], rank: int) -> int:
     sys.argv[1:] = job["words"]
     if job["architecture"] is None:
         exit_on_user_error(lambda: adapt(job["words"]))
+    if job["architecture"] == "finetune_t0":
+        exit_on_user_error(lambda: adapt(job["words"], PURPOSE))
     exit_on_user_error(lambda: pretrain(job["words"], job["architecture"], OBJECTIVES[job["architecture"]]))
 
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, pass_environment
 from jinja2.filters import FILTERS, make_attrgetter
 
 from megatron.basics.draws import Draws
-from megatron.prompting.work_limit import WorkLimit
+from megatron.prompting.work_limit import PART, WorkLimit
 
 FROM_JINJA = (
     *(
@@ -52,7 +52,7 @@ FROM_JINJA = (
 )
 MOST_DECIMALS = 100
 # One field of a %-format whose width and precision have at most two digits; `*` would take them from the values.
-_SAFE_FORMAT = re.compile(r"(?:[^%]|%%|%[-+ #0]{0,5}\d{0,2}(?:\.\d{0,2})?[a-zA-Z])*")
+_SAFE_FORMAT = re.compile(r"(?:[^%]|%%|%(?:\(\w{1,40}\))?[-+ #0]{0,5}\d{0,2}(?:\.\d{0,2})?[a-zA-Z])*")
 
 
 def filters_for(work: WorkLimit, draws: Callable[[], Draws]) -> dict[str, Callable[..., Any]]:
@@ -148,6 +148,8 @@ def _counted(function: Callable[..., Any], work: WorkLimit) -> Callable[..., Any
     def filter_with_limit(*arguments: Any, **named: Any) -> Any:
         work.charge_value(arguments[position])
         result = function(*arguments, **named)
+        if isinstance(result, list):
+            work.charge(PART * len(result))
         return work.counted(result) if isinstance(result, Iterator) else result
 
     return filter_with_limit

@@ -9,7 +9,7 @@ from jinja2.sandbox import SecurityError
 
 from megatron.basics.errors import UserError
 from megatron.basics.seeds import seed_for
-from megatron.prompting.sandbox import MissingColumn, Sandbox, fault_of_source
+from megatron.prompting.sandbox import MissingColumn, Sandbox, SourceFault
 from megatron.prompting.template import SEPARATOR, Prompted, Template
 from megatron.prompting.work_limit import TooMuchWork
 
@@ -34,12 +34,11 @@ class Renderer:
         self.template = template
         self._seed = seed
         self._sandbox = Sandbox()
-        for source in (template.jinja, template.answer_choices or ""):
-            fault = fault_of_source(source)
-            if fault is not None:
-                raise UserError(f"{template.title}: line {fault.line}: {fault.text}.")
-        self._body = self._sandbox.source(template.jinja)
-        self._choices = None if template.answer_choices is None else self._sandbox.source(template.answer_choices)
+        try:
+            self._body = self._sandbox.source(template.jinja)
+            self._choices = None if template.answer_choices is None else self._sandbox.source(template.answer_choices)
+        except SourceFault as fault:
+            raise UserError(f"{template.title}: {fault}.") from fault
         self._draws = self._body.draws or (self._choices is not None and self._choices.draws)
 
     def render(self, example: Example, index: int) -> Prompted | None:

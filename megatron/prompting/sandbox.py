@@ -14,7 +14,7 @@ from functools import cache, partial
 from types import MethodType
 from typing import Any, NoReturn
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError, safe_range
 from jinja2.utils import Namespace, missing
@@ -22,12 +22,12 @@ from jinja2.visitor import NodeTransformer
 
 from megatron.basics.draws import Draws
 from megatron.prompting.filters import filters_for, formatted, joined, replaced
-from megatron.prompting.work_limit import STEP, WorkLimit
+from megatron.prompting.work_limit import PART, STEP, WorkLimit
 
 LONGEST_SOURCE = 100_000  # characters; promptsource's longest has some 3,000
 LARGEST_INTEGER = 2**4096
 LARGEST_EXPONENT = 64
-TURNS = "turns of a loop"  # the name of a filter that no template can write
+TURNS = "turns of a loop"  # the name of a filter that no template can write behind a bar
 RANDOM_FILTERS = ("choice", "random")
 NOT_OFFERED: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -61,6 +61,7 @@ METHODS: dict[type, dict[str, Callable[..., Any]]] = {
     tuple: {name: getattr(tuple, name) for name in ("count", "index")},
     dict: {name: getattr(dict, name) for name in ("get", "items", "keys", "pop", "update", "values")},
 }
+QUICK_METHODS = {list.append, list.pop, dict.get, dict.items, dict.keys, dict.pop, dict.update, dict.values}
 FUNCTIONS: dict[str, Callable[..., Any]] = {"dict": dict, "namespace": Namespace, "range": safe_range, "zip": zip}
 
 
@@ -88,20 +89,15 @@ class _Missing(StrictUndefined):
         super().__init__(hint, obj, name, exc)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class SourceFault:
-    """A line of a template's source, from 1, and what is wrong there, without a full stop."""
-
-    line: int
-    text: str
+class SourceFault(Exception):
+    """A text that can never be rendered; says where, from line 1, and why, without a full stop."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One text of a template, ready to render; `columns` are the names that it leaves to the example."""
+    """One text of a template, ready to render."""
 
     render: Callable[[Mapping[str, Any]], str]
-    columns: frozenset[str]
     draws: bool  # whether it may have a filter that chooses
 
 
@@ -120,7 +116,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._source_length = 0
         self._methods = {kind: dict(methods) for kind, methods in METHODS.items()}
         self._methods[str]["join"] = lambda between, values: joined(self.work, between, values)
-        self._methods[str]["replace"] = partial(replaced, self.work)
+        self._methods[str]["replace"] = lambda text, *others: replaced(self.work, text, *others)
 
     def begin(self, seed: int) -> None:
         """Give a new example all of the work and its own draws."""
@@ -128,17 +124,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._draws = Draws(seed)
 
     def source(self, text: str) -> Source:
-        """A template's text compiled; raises TemplateSyntaxError with the line."""
-        tree = _guarded(self, text)
-        columns = frozenset(meta.find_undeclared_variables(tree)) - FUNCTIONS.keys()
-        draws = any(name in text for name in RANDOM_FILTERS)
-        template = self.template_class.from_code(self, self.compile(tree), self.globals)
+        """A template's text compiled; raises SourceFault where that cannot be."""
+        try:
+            if len(text) > LONGEST_SOURCE:
+                raise TemplateSyntaxError(f"it has more than {LONGEST_SOURCE:,} characters", 1)
+            tree = _Guard().visit(self.parse(text))
+            template = self.template_class.from_code(self, self.compile(tree), self.globals)
+        except TemplateSyntaxError as error:
+            raise SourceFault(f"line {error.lineno}: {(error.message or 'it does not parse').rstrip('.')}") from error
+        except Exception as error:  # Python's own limits: of nesting, of digits
+            raise SourceFault(
+                f"line 1: it is too deep or too long to compile ({type(error).__name__}: {error})"
+            ) from error
         self._source_length = max(self._source_length, len(text))
 
         def render(values: Mapping[str, Any]) -> str:
             return "".join(template.root_render_func(template.new_context(dict(values))))
 
-        return Source(render, columns, draws)
+        return Source(render, any(name in text for name in RANDOM_FILTERS))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute`: a method of the list, a dict's value, or what loops and namespaces hold."""
@@ -170,13 +173,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         kind = type(__obj)
         if kind is Macro:
             __self.work.charge(STEP + __self._source_length)
-        elif not _may_be_called(__obj, kind):
+            return __context.call(__obj, *args, **kwargs)
+        if not _may_be_called(__obj, kind):
             raise SecurityError(f"{kind.__name__} objects may not be called in a template")
-        else:
-            __self.work.charge(STEP)
-            for argument in args:
-                __self.work.charge_value(argument)
-        return __context.call(__obj, *args, **kwargs)
+        __self.work.charge(STEP)
+        for argument in args:
+            __self.work.charge_value(argument)
+        if kind is partial and __obj.func not in QUICK_METHODS:
+            __self.work.charge(len(__obj.args[0]))  # the value whose method it is
+        result = __context.call(__obj, *args, **kwargs)
+        if isinstance(result, list | dict):
+            __self.work.charge(PART * len(result))
+        return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operations whose result can be larger than both sides together."""
@@ -199,6 +207,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _turns(self, values: Any, each: int) -> Any:
         """What a loop goes through, `each` characters of work a turn; lists stay lists, whose length loops can tell."""
+        each = max(each, STEP)  # `map` takes any filter's name
         if isinstance(values, list | tuple | range | str | dict):
             self.work.charge(each * len(values))
             return values
@@ -214,15 +223,12 @@ def _refuse_attribute(obj: Any, attribute: str) -> NoReturn:
     raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is not for templates")
 
 
-def fault_of_source(text: str) -> SourceFault | None:
-    """Why a text can never be rendered; None where it can."""
+def fault_of_source(text: str) -> str | None:
+    """Why a text can never be rendered, with its line; None where it can."""
     try:
-        sandbox = _sandbox_for_checks()
-        sandbox.compile(_guarded(sandbox, text), raw=True)  # unknown filters and tests are seen here
-    except TemplateSyntaxError as error:
-        return SourceFault(error.lineno, (error.message or "it does not parse").rstrip("."))
-    except (RecursionError, MemoryError):
-        return SourceFault(1, "it is nested too deeply")
+        _sandbox_for_checks().source(text)
+    except SourceFault as fault:
+        return str(fault)
     return None
 
 
@@ -236,13 +242,6 @@ def _may_be_called(obj: Any, kind: type) -> bool:
     if kind is partial or isinstance(obj, Undefined) or any(obj is function for function in FUNCTIONS.values()):
         return True
     return kind is MethodType and type(obj.__self__) is LoopContext
-
-
-def _guarded(sandbox: Sandbox, text: str) -> nodes.Template:
-    """The syntax tree with every loop and joining counted; raises TemplateSyntaxError for what is not offered."""
-    if len(text) > LONGEST_SOURCE:
-        raise TemplateSyntaxError(f"it has more than {LONGEST_SOURCE:,} characters", 1)
-    return _Guard().visit(sandbox.parse(text))
 
 
 class _Guard(NodeTransformer):

@@ -147,7 +147,7 @@ def _faults_of(template: Template) -> list[str]:
 
     sources = [("jinja", template.jinja), ("answer_choices", template.answer_choices or "")]
     found = [(name, fault_of_source(source)) for name, source in sources]
-    faults = [f": line {fault.line} of its {name}: {fault.text}" for name, fault in found if fault is not None]
+    faults = [f": its {name}, {fault}." for name, fault in found if fault is not None]
     if SEPARATOR not in template.jinja:
         faults.append(f' has no "{SEPARATOR}" between inputs and target; write one.')
     return faults

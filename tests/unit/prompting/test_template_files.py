@@ -73,10 +73,17 @@ def test_the_folders_are_the_data_sets(tmp_path: Path) -> None:
         ("!Template\n", "!!python/name:os.system\n", "could not determine a constructor"),
         ("subset: which", "subset: other", "belongs to glue/other; move it"),
         (" ||| {{ answer_choices[label] }}", "", "template 'first choice' of glue/which has no \"|||\""),
-        ("{{ question }}", "{{ question }", "'first choice' of glue/which: line 1 of its jinja: unexpected '}'"),
-        ("{{ question }}", "{{ question|nosuch }}", "line 1 of its jinja: No filter named 'nosuch'"),
-        ("{{ question }}", "\\n{% include 'x' %}", "line 2 of its jinja: include is not for templates"),
-        ("{{ a }} ", "{% if a %} ", "line 1 of its answer_choices: Unexpected end of template"),
+        ("{{ question }}", "{{ question }", "'first choice' of glue/which: its jinja, line 1: unexpected '}'"),
+        ("{{ question }}", "{{ question|nosuch }}", "its jinja, line 1: No filter named 'nosuch'"),
+        ("{{ question }}", "\\n{% include 'x' %}", "its jinja, line 2: include is not for templates"),
+        ("{{ a }} ", "{% if a %} ", "its answer_choices, line 1: Unexpected end of template"),
+        ("{{ question }}", "{{ " + 5000 * "9" + " }}", "its jinja, line 1: it is too deep or too long to compile"),
+        (
+            "{{ question }}",
+            30 * "{% for a in b %}" + 30 * "{% endfor %}",
+            "its jinja, line 1: it is too deep or too long",
+        ),
+        ("{{ question }}", "{{ " + 5000 * "(" + "1" + 5000 * ")" + " }}", "its jinja, line 1: it is too deep"),
         ("name: first choice", "name: 2020-01-01", "the name of the template .* is not text"),
         ("id: one", "id: other", "stands under one, but its id is other"),
         ("original_task: true", "original_task: maybe", "original_task of the template 'first choice' is neither"),
@@ -98,7 +105,7 @@ def test_a_fault_names_file_and_template(tmp_path: Path, old: str, new: str, fau
 def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     second = ENTRY.replace("one", "two").replace("|||", "|")
     told = faults_of(tmp_path, HEAD + ENTRY.replace("{{ question }}", "{{ question") + second)
-    assert "line 1 of its jinja" in told and "has no" in told and "the name 'first choice' is given twice" in told
+    assert "its jinja, line 1: " in told and "has no" in told and "the name 'first choice' is given twice" in told
 
 
 def test_what_a_file_says_is_never_constructed(tmp_path: Path) -> None:

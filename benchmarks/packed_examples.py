@@ -1,0 +1,124 @@
+"""How fast and how full examples of many data sets are packed into rows.
+
+    python -m benchmarks.packed_examples
+
+T0's size: 12 million examples of 39 data sets, sampled with T0's cap, with lengths like those of its tasks: a mixture
+of log-normal distributions for questions, pairs of sentences, summaries of short and long texts, and reviews. The
+figures are CPU seconds of one thread from nothing to the first row, and on to a row far behind as a resume finds it;
+memory before rows are read; and rows read a second. Files are sparse, take about 500 MB and are removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron.data.packed_pairs import ExampleRange, PackedPairs
+from megatron.data.pair_file import open_pair_file
+from megatron.records.room import Room
+
+CAP = 500_000  # the largest weight of a data set
+# Share of examples; median and spread (of the logarithm) of the tokens of inputs, then of targets.
+KINDS = (
+    (0.35, 60, 0.4, 3, 0.5),
+    (0.20, 150, 0.5, 5, 0.8),
+    (0.15, 250, 0.5, 40, 0.6),
+    (0.15, 450, 0.6, 70, 0.5),
+    (0.15, 700, 0.5, 12, 0.7),
+)
+LONGEST = (1024, 255)
+ROOMS = {"rows of 1280": Room(1281, 1281, 1281, 1), "rows of 1024 and 256": Room(1024, 256, 1280)}
+
+
+def main() -> None:
+    """Run the benchmark and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=12_000_000, help="Default: %(default)s.")
+    parser.add_argument("--data-sets", type=int, default=39, help="Default: %(default)s.")
+    parser.add_argument("--far", type=int, default=1_000_000, help="The row far behind. Default: %(default)s.")
+    parser.add_argument("--rows", type=int, default=3000, help="Rows to read. Default: %(default)s.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        prefixes = write_data_sets(Path(folder), arguments.examples, arguments.data_sets)
+        samples = range(arguments.far, arguments.far + arguments.rows)
+        sources = {name: measure_start(name, room, prefixes, arguments.far) for name, room in ROOMS.items()}
+        for name, room in ROOMS.items():
+            measure_rows(name, room, sources[name], samples)
+
+
+def write_data_sets(folder: Path, examples: int, data_sets: int) -> list[str]:
+    """Data sets of very different sizes, whose tokens are zeros."""
+    generator = np.random.default_rng(0)
+    sizes = np.maximum(generator.dirichlet(np.full(data_sets, 0.7)) * examples, 100).astype(int)
+    prefixes = []
+    for number, size in enumerate(sizes):
+        prefixes.append(str(folder / f"set{number}"))
+        inputs, targets = lengths_like_t0(generator, int(size))
+        write_sparse_file(f"{prefixes[-1]}_inputs", inputs)
+        write_sparse_file(f"{prefixes[-1]}_targets", targets)
+    return prefixes
+
+
+def lengths_like_t0(generator: np.random.Generator, examples: int) -> list[NDArray[np.int64]]:
+    """Tokens of inputs and of targets."""
+    kinds = np.array(KINDS)
+    drawn = kinds[generator.choice(len(kinds), examples, p=kinds[:, 0])]
+    return [
+        np.clip(np.exp(generator.normal(np.log(drawn[:, place]), drawn[:, place + 1])), 1, longest).astype(np.int64)
+        for place, longest in ((1, LONGEST[0]), (3, LONGEST[1]))
+    ]
+
+
+def write_sparse_file(prefix: str, lengths: NDArray[np.int64]) -> None:
+    """A token file of zeros."""
+    with open(f"{prefix}.bin", "wb") as file:
+        file.truncate(2 * int(lengths.sum()))
+    with open(f"{prefix}.idx", "wb") as file:
+        file.write(struct.pack("<9sQBQQ", b"MMIDIDX\x00\x00", 1, 8, len(lengths), len(lengths) + 1))
+        file.write(lengths.astype("<i4").tobytes())
+        file.write((2 * (np.cumsum(lengths) - lengths)).astype("<i8").tobytes())
+        file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
+
+
+def measure_start(name: str, room: Room, prefixes: list[str], far: int) -> PackedPairs:
+    """Print how long it takes to come to the first row and to one far behind, and the memory of all so far."""
+    begun = time.process_time()
+    parts = []
+    for prefix in prefixes:
+        file = open_pair_file(prefix)
+        parts.append(ExampleRange(file, range(file.num_examples), float(min(file.num_examples, CAP))))
+    source = PackedPairs(parts, room, seed=1)
+    started = time.process_time()
+    source.examples(far)
+    found = time.process_time()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"{name}: {started - begun:.1f} s to the first row, {found - started:.1f} s on to row {far:,}, "
+        f"{memory:.2f} GB at most"
+    )
+    return source
+
+
+def measure_rows(name: str, room: Room, source: PackedPairs, samples: range) -> None:
+    """Print how full rows are, and how many are read in a second once they are in memory."""
+    windows = [window for sample in samples for window in source.windows(sample)]
+    inputs = sum(window.num_inputs or 0 for window in windows)
+    both = sum(len(window.tokens) + 1 for window in windows)
+    begun = time.process_time()
+    for sample in samples:
+        source.windows(sample)
+    rate = len(samples) / (time.process_time() - begun)
+    capacities = np.array([room.inputs, room.targets] if room.is_split else [room.total])
+    full = np.array([inputs, both - inputs] if room.is_split else [both]) / len(samples) / capacities
+    print(f"{name}: {' and '.join(f'{share:.1%}' for share in full)} full, {rate:,.0f} rows/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -149,10 +149,15 @@ def rendered_plainly(
 ) -> Prompted | None:
     """An example in Jinja's words, the separator in it hidden as promptsource does."""
     values = {name: value.replace("|||", "\0") if isinstance(value, str) else value for name, value in example.items()}
-    listed = None if choices is None else [part.strip() for part in choices.render(**values).split("|||")]
-    inputs, *targets = [part.strip() for part in body.render(**values, answer_choices=listed).split("|||")]
+    listed = None if choices is None else parts_of(choices.render(**values))
+    inputs, *targets = parts_of(body.render(**values, answer_choices=listed))
     targets = [target for target in targets if target]
     return Prompted(inputs, tuple(targets), None if listed is None else tuple(listed)) if inputs and targets else None
+
+
+def parts_of(text: str) -> list[str]:
+    """What stands between the separators, with those of the example back."""
+    return [part.replace("\0", "|||").strip() for part in text.split("|||")]
 
 
 def measure(templates: Sequence[Template], examples: Examples, compiled: int, repeats: int) -> dict[str, float]:

@@ -19,36 +19,8 @@ from megatron.basics.draws import Draws
 from megatron.prompting.work_limit import PART, WorkLimit
 
 FROM_JINJA = (
-    *(
-        "abs",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "first",
-        "float",
-        "int",
-        "items",
-        "last",
-        "length",
-        "list",
-        "lower",
-    ),
-    *(
-        "map",
-        "max",
-        "min",
-        "reject",
-        "rejectattr",
-        "reverse",
-        "select",
-        "selectattr",
-        "sort",
-        "string",
-        "title",
-        "trim",
-    ),
-    *("truncate", "unique", "upper", "wordcount"),
+    "abs capitalize count d default first float int items last length list lower map max min reject rejectattr reverse "
+    "select selectattr sort string title trim truncate unique upper wordcount"
 )
 MOST_DECIMALS = 100
 # One field of a %-format whose width and precision have at most two digits; `*` would take them from the values.
@@ -58,7 +30,7 @@ _SAFE_FORMAT = re.compile(r"(?:[^%]|%%|%(?:\(\w{1,40}\))?[-+ #0]{0,5}\d{0,2}(?:\
 def filters_for(work: WorkLimit, draws: Callable[[], Draws]) -> dict[str, Callable[..., Any]]:
     """The filters by name; they charge `work`, and `choice` and `random` take from `draws()`."""
     own = _OwnFilters(work, draws)
-    filters = {name: _counted(FILTERS[name], work) for name in FROM_JINJA}
+    filters = {name: _counted(FILTERS[name], work) for name in FROM_JINJA.split()}
     return filters | {
         "choice": own.choice,
         "random": own.choice,  # Jinja's own would be another one each time

@@ -18,6 +18,7 @@ Example = Mapping[str, Any]
 # Stands for each bar of "|||" inside an example while a template renders, so that lengths and slices stay what they
 # were: a character that Unicode keeps out of texts.
 _BAR = "\ufdd0"
+_PRINTED_BAR = repr(_BAR)[1:-1]  # as it stands in a list that a template prints
 CHOICES_COLUMN = "answer_choices"
 
 
@@ -96,4 +97,4 @@ def _protected(value: Any) -> Any:
 
 
 def _shown(part: str) -> str:
-    return part.replace(_BAR, "|").strip()
+    return part.replace(_BAR, "|").replace(_PRINTED_BAR, "|").strip()

@@ -37,28 +37,16 @@ NOT_OFFERED: dict[type[nodes.Node], str] = {
     nodes.Block: "block",
 }
 
-# What a template may call on a value of each type. Of what changes a value, only that which promptsource's own use.
+_OF_TEXTS = (
+    "capitalize count endswith find index isalpha isdigit islower isupper lower lstrip partition removeprefix "
+    "removesuffix rfind rpartition rsplit rstrip split splitlines startswith strip title upper"
+)
+# What a template may call on a value of each type; texts have join and replace besides. Of what changes a value, only
+# that which promptsource's own use.
 METHODS: dict[type, dict[str, Callable[..., Any]]] = {
-    str: {
-        name: getattr(str, name)
-        for name in (
-            *("capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "islower", "isupper", "lower"),
-            *(
-                "lstrip",
-                "partition",
-                "removeprefix",
-                "removesuffix",
-                "rfind",
-                "rpartition",
-                "rsplit",
-                "rstrip",
-                "split",
-            ),
-            *("splitlines", "startswith", "strip", "title", "upper"),
-        )
-    },
-    list: {name: getattr(list, name) for name in ("append", "count", "index", "pop")},
-    tuple: {name: getattr(tuple, name) for name in ("count", "index")},
+    str: {name: getattr(str, name) for name in _OF_TEXTS.split()},
+    list: {"append": list.append, "count": list.count, "index": list.index, "pop": list.pop},
+    tuple: {"count": tuple.count, "index": tuple.index},
     dict: {name: getattr(dict, name) for name in ("get", "items", "keys", "pop", "update", "values")},
 }
 QUICK_METHODS = {list.append, list.pop, dict.get, dict.items, dict.keys, dict.pop, dict.update, dict.values}
@@ -70,15 +58,15 @@ class MissingColumn(UndefinedError):
 
 
 class _Missing(StrictUndefined):
-    """What is not there: an error, but for what a single example may lack: an element behind the end, one of none."""
+    """What is not there: an error, but for what a single example may lack: an element of a shorter list, or of none."""
 
     def __new__(
         cls, hint: str | None = None, obj: Any = missing, name: Any = None, exc: type[Exception] = UndefinedError
     ) -> Any:
         if hint is not None and exc is UndefinedError:
             return Undefined(hint)
-        if isinstance(obj, list | tuple | str) and isinstance(name, int):
-            return Undefined(None, obj, name)  # type: ignore[arg-type]
+        if obj is None or (isinstance(obj, list | tuple | str) and isinstance(name, int)):
+            return Undefined(None, obj, name)
         return super().__new__(cls)
 
     def __init__(
@@ -148,6 +136,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         kind = type(obj)
         methods = self._methods.get(kind)
         if methods is None:
+            if obj is None:
+                return self.undefined(obj=obj, name=attribute)
             if isinstance(obj, Undefined):
                 obj._fail_with_undefined_error()
             if kind in (LoopContext, Namespace) and not attribute.startswith("_"):

@@ -77,6 +77,10 @@ def test_the_separator_in_an_example_is_text(text: str, words: list[str], length
     assert found.choices == (f"<{text}>", str(len(words)))
 
 
+def test_the_separator_in_a_list_that_is_printed() -> None:
+    assert rendered("{{ words }} ||| a", {"words": ["a|||b", None]}) == Prompted("['a|||b', None]", ("a",), None)
+
+
 def test_a_separator_that_is_cut_in_two_loses_what_was_cut() -> None:
     assert rendered("{{ text[:3] }} ||| a", {"text": "a|||b"}) == Prompted("a||", ("a",), None)
 
@@ -89,6 +93,7 @@ def test_a_separator_that_is_cut_in_two_loses_what_was_cut() -> None:
         "{% for k, v in data.items() %}{{ loop.index }}/{{ loop.length }} {{ k }}={{ v }}{{ ',' if not loop.last }}"
         "{% endfor %}",
         "{% set n = namespace(s='') %}{% for w in words %}{% set n.s = n.s + w ~ '-' %}{% endfor %}{{ n.s }}",
+        "{{ none.key }}{{ data.nothing.key }}{{ '%(a)s %(b)02d'|format(a='x', b=3) }}",
         "{{ data.key }} {{ data['key'] }} {{ words.0 }} {{ words[-1] }} {{ words[9] }}|",
         "{% for a, b in zip(words, range(3)) %}{{ a }}{{ b }}{% endfor %}",
         "{{ 7 // 2 }} {{ 7 % 4 }} {{ 2 ** 5 }} {{ 'ab' * 3 }} {{ [1] * 2 + [3] }} {{ 1 / 4 }}",
@@ -105,7 +110,12 @@ def test_a_separator_that_is_cut_in_two_loses_what_was_cut() -> None:
 )
 def test_jinja_means_what_it_means_elsewhere(source: str) -> None:
     """Our guards against Jinja as it is, on what a template may do."""
-    example = {"words": ["b", "a", "b"], "text": "The texT", "data": {"key": "value", "other": [1]}, "number": 3.25}
+    example = {
+        "words": ["b", "a", "b"],
+        "text": "The texT",
+        "data": {"key": "value", "other": [1], "nothing": None},
+        "number": 3.25,
+    }
     plain = jinja2.Environment()
     plain.globals["zip"] = zip
     expected = plain.from_string(source + "|||x").render(**example).split("|||")[0].strip()

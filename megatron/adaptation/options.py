@@ -57,7 +57,7 @@ class AdaptationOptions(Options):
         return self.cross_attention == "drawn"
 
     def rules(self) -> Iterator[str]:
-        """The target must be named, or known from the source."""
+        """The target must be named."""
         if self.to is None:
             yield f"--to is missing; name the architecture to go on as: {', '.join((*DECODERS, *ENCODER_DECODERS))}."
 
@@ -83,3 +83,7 @@ class FinetuningOptions(AdaptationOptions):
         "--load, whose steps --train-iters counts too.",
         choices=("continue", "rewarm"),
     )
+
+    def rules(self) -> Iterator[str]:
+        """The target is that of --load where it is not named."""
+        return iter(())

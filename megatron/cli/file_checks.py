@@ -21,7 +21,8 @@ def token_files_exist(objective: Any, data: DataOptions) -> Iterator[str]:
     name = objective.objective
     reads_pairs = name in OBJECTIVES and OBJECTIVES[name].reads_pairs
     if not data.data_path and not data.train_data_path:
-        yield "--data-path is missing; give the PREFIX that tools/preprocess_data.py wrote, without .bin or .idx."
+        written = "of a data set that tools/prepare_tasks.py" if reads_pairs else "that tools/preprocess_data.py"
+        yield f"--data-path is missing; give the PREFIX {written} wrote, without .bin or .idx."
     for flag, parts in (
         ("--data-path", data.data_path),
         ("--train-data-path", data.train_data_path),

@@ -10,6 +10,9 @@ from megatron.adaptation.options import DECODERS, FinetuningOptions
 from megatron.basics.errors import exit_on_user_error
 from megatron.basics.option import Options
 from megatron.cli.adapt import Purpose, Start, adapt
+from megatron.cli.inherited import PATHS
+from megatron.data.options import DataOptions
+from megatron.objectives.registry import OBJECTIVES
 
 INPUTS, TARGETS = 1024, 256  # tokens of T0's rows
 DESCRIPTION = (
@@ -24,9 +27,11 @@ SECTIONS: dict[str, type[Options]] = {"adaptation": FinetuningOptions}
 
 
 def usual_settings(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
-    """T0's settings, by field. A rate that goes on from the source stays what it was."""
+    """T0's settings, by field. A rate that goes on from the source stays what it was, and its text is left."""
     to = given.get("to", start.config.architecture)
     settings = {"to": to, "hidden_dropout": 0.1, "attention_dropout": 0.1, **_lengths(start, to)}
+    if not OBJECTIVES[start.config.objective].reads_pairs:
+        settings |= {name: getattr(DataOptions(), name) for name in PATHS}
     settings["schedule"] = given.get("schedule", "rewarm")
     if settings["schedule"] == "rewarm":
         settings |= {"optimizer": "adafactor", "lr_decay_style": "constant"}

@@ -111,8 +111,8 @@ def test_a_run_that_has_begun_goes_on_by_its_own_settings(run: Path, data_set: s
 def test_data_of_another_kind(run: Path, data_set: str, inputs: Path) -> None:
     with pytest.raises(UserError, match=r"--data-path \S*corpus is text and not inputs with targets"):
         finetuned(run, str(inputs / "corpus"))
-    with pytest.raises(UserError, match=r"--data-path \S*corpus is text"):
-        parse_adapt(["--load", str(run)], PURPOSE)  # that of the source
+    with pytest.raises(UserError, match="--data-path is missing; give the PREFIX of a data set"):
+        parse_adapt(["--load", str(run)], PURPOSE)  # that of the source is text
     with pytest.raises(
         UserError, match=r"--data-path \S*copa holds inputs with targets, and not text; train with fine"
     ):
@@ -120,6 +120,12 @@ def test_data_of_another_kind(run: Path, data_set: str, inputs: Path) -> None:
     Path(f"{data_set}_targets.idx").unlink()
     with pytest.raises(UserError, match=r"--data-path \S*copa lacks \S*copa_targets.idx"):
         finetuned(run, data_set)
+
+
+def test_a_command_line_without_a_run() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_adapt([], PURPOSE)
+    assert [fault.split(";")[0] for fault in caught.value.faults] == ["--load is missing"]
 
 
 def test_flags_that_would_count_for_nothing(run: Path, data_set: str) -> None:

@@ -26,6 +26,8 @@ def test_every_prefix_has_its_shares_and_every_source_its_order(weights: list[fl
         counts[source] += 1
         given_so_far = np.array([counts[k] for k in range(len(weights))])
         assert np.abs(given_so_far - shares * (sample + 1)).max() < 1.7
+        if sample % 50 == 0:
+            assert order.given(sample + 1) == given_so_far.tolist()
 
 
 def test_fibonacci_weights_the_worst_case_stay_within_the_bound() -> None:

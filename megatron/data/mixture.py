@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,11 @@ class Mixture:
         self._sizes = list(sizes)
         self._begins = np.cumsum([0, *sizes]).tolist()
         self._order = BlendOrder(weights)
-        self._seed, self._shuffled = seed, shuffled
+        self._shuffled = shuffled
+        # Of each data set that of the pass it is in: with hundreds of them making it anew takes longer than using it.
+        self._permutation = lru_cache(maxsize=2 * len(sizes))(
+            lambda number, turn: Permutation(sizes[number], seed, "examples", number, turn)
+        )
         # Examples of the mixture until the data set that is used up first has been seen once.
         self.examples_per_pass = min(size * sum(weights) / weight for size, weight in zip(sizes, weights, strict=True))
 
@@ -50,6 +55,6 @@ class Mixture:
             turn, place = divmod(first, size)
             places = np.arange(place, min(size, place + end - first), dtype=np.int64)
             if self._shuffled:
-                places = Permutation(size, self._seed, "examples", number, turn).take(places)
+                places = self._permutation(number, turn).take(places)
             yield places + self._begins[number]
             first += len(places)

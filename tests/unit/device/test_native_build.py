@@ -19,7 +19,7 @@ def checkout(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "README.md").write_text("read me\n")
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
-    for name in ("device", "objectives"):
+    for name in ("data", "device", "objectives"):
         (tmp_path / "megatron" / name).mkdir(parents=True)
     return tmp_path
 
@@ -81,18 +81,19 @@ def test_only_what_changed_is_compiled_again(checkout):
     assert len([line for line in build(checkout, CXX=str(compiler)) if "compiling" in line]) == len(compiled)
 
 
-def test_the_data_side_is_a_python_extension_that_needs_no_torch(checkout):
+def test_the_numpy_side_has_python_extensions_that_need_no_torch(checkout):
     (checkout / "torch.py").write_text("raise ImportError\n")
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     words = [sys.executable, "setup.py", "build_ext", "--inplace"]
     result = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
     assert any(line.startswith("native ops: not built: torch is not installed here") for line in lines)
-    assert any(line.startswith("native corruption: built") for line in lines) or shutil.which("c++") is None
-    code = "import numpy, sys; import megatron.objectives.corruption_native; print('torch' in sys.modules)"
-    if list((checkout / "megatron" / "objectives").glob("corruption_native*.so")):
-        found = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
-        assert found.stdout.strip() == "False", found.stderr
+    for name, package in (("corruption", "objectives"), ("packing", "data")):
+        assert any(line.startswith(f"native {name}: built") for line in lines) or shutil.which("c++") is None
+        code = f"import numpy, sys; import megatron.{package}.{name}_native; print('torch' in sys.modules)"
+        if list((checkout / "megatron" / package).glob(f"{name}_native*.so")):
+            found = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
+            assert found.stdout.strip() == "False", found.stderr
 
 
 def test_torch_loads_the_twin_when_told_to():

@@ -71,7 +71,7 @@ class PackedPairs:
     with one capacity (a decoder's row) or two (an encoder's and a decoder's); see `fill_rows`. A block's rows come in
     an order that is a permutation computed from (seed, block). So what the rows of a block hold is a function of (seed,
     block), found from the lengths of its examples alone; where it begins follows from those before it, which are
-    packed once, as far as training has come: about 0.05 seconds a block of 2^17 examples with csrc/packing, of which
+    packed once, as far as training has come: about 0.1 seconds a block of 2^17 examples with csrc/packing, of which
     T0's mixture is some 90 for each time that it is seen.
 
     shuffled=False (validation): data sets are read in the order of their files. Cost: 2 or 4 bytes for each example

@@ -185,3 +185,15 @@ def test_a_mixture_that_is_proportional_is_used_up_at_once() -> None:
     assert sorted(np.concatenate([part[part < 1000] for part in passes])) == list(range(1000))
     assert all(sorted(part[part >= 1000]) == list(range(1000, 1040)) for part in passes)
     assert not np.array_equal(passes[0][passes[0] >= 1000], passes[1][passes[1] >= 1000])
+
+
+@settings(deadline=None, max_examples=30)
+@given(size=st.sampled_from([1, 7, 100, 35_000]), first=st.integers(0, 60_000), length=st.integers(0, 9000))
+def test_any_stretch_of_a_data_set_is_that_of_its_passes(size: int, first: int, length: int) -> None:
+    """Small data sets are shuffled many passes at a time, large ones as they are asked for."""
+    mixture = Mixture([size], [1], seed=3)
+    whole = Mixture([size], [1], seed=3).take(0, 70_000)
+    np.testing.assert_array_equal(mixture.take(first, first + length), whole[first : first + length])
+    passes = whole[: 70_000 // size * size].reshape(-1, size)
+    np.testing.assert_array_equal(np.sort(passes, axis=1), np.broadcast_to(np.arange(size), passes.shape))
+    assert size == 1 or len({tuple(order) for order in passes[:20].tolist()}) > 1

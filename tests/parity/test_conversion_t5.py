@@ -139,6 +139,13 @@ def test_configs_that_no_model_follows():
     for changed in ({"decoder_start_token_id": 5}, {"feed_forward_proj": "gated-relu"}, {"is_encoder_decoder": False}):
         with pytest.raises(UserError, match=f"config.json: {next(iter(changed))} .* has no counterpart"):
             family.describe({**theirs.config.to_dict(), **changed}, theirs.state_dict())
+    contradictory = {**theirs.config.to_dict(), "dense_act_fn": "silu", "is_gated_act": True}
+    with pytest.raises(UserError) as raised:
+        family.describe(contradictory, theirs.state_dict())
+    assert raised.value.faults == (
+        "config.json: is_gated_act True is not that of feed_forward_proj 'relu', False; correct whichever is wrong.",
+        "config.json: dense_act_fn 'silu' is not that of feed_forward_proj 'relu', 'relu'; correct whichever is wrong.",
+    )
 
 
 def test_models_that_no_folder_can_hold():

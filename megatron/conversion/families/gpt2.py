@@ -80,6 +80,8 @@ GPT2 = Family(
         "qk_layernorm": False,
         "softmax_scale": None,
         "scale_logits": False,
+        "apply_layernorm_1p": False,
+        "scale_embeddings": False,
     },
     choices={"activation": tuple(ACTIVATIONS)},
     sizes={
@@ -94,7 +96,7 @@ GPT2 = Family(
         "reorder_and_upcast_attn": False,
         "add_cross_attention": False,
     },
-    legal={"activation_function": tuple(READ_ACTIVATIONS)},
+    legal={"activation_function": tuple(READ_ACTIVATIONS), "is_causal": (None, True)},
     positions="n_positions",
     rules=rules,
     read=read,

@@ -83,6 +83,8 @@ GPT_NEOX = Family(
         "qk_layernorm": False,
         "softmax_scale": None,
         "scale_logits": False,
+        "apply_layernorm_1p": False,
+        "scale_embeddings": False,
     },
     choices={"activation": tuple(ACTIVATIONS)},
     sizes={
@@ -93,7 +95,7 @@ GPT_NEOX = Family(
         "norm_epsilon": "layer_norm_eps",
     },
     expected={"use_parallel_residual": False, "attention_bias": True},
-    legal={"hidden_act": tuple(READ_ACTIVATIONS)},
+    legal={"hidden_act": tuple(READ_ACTIVATIONS), "is_causal": (None, True)},
     rules=rules,
     read=read,
     write=write,

@@ -15,6 +15,8 @@ from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_m
 
 OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
 NOT_THERE = "-"
+# Shares of right answers, which guessing reaches by the number of choices.
+METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def rows_of(runs: Sequence[Results]) -> list[Row]:
     """All metrics of all tasks, in the order in which they first appear."""
     keys = dict.fromkeys((task, metric) for run in runs for task, metric in _metrics(run))
     return [
-        Row(task, metric, _random(task, metric), tuple(_value(run, task, metric) for run in runs))
+        Row(task, metric, _random(runs, task, metric), tuple(_value(run, task, metric) for run in runs))
         for task, metric in keys
     ]
 
@@ -102,12 +104,16 @@ def html_page(runs: Sequence[Results]) -> str:
 
 
 def bar_chart(runs: Sequence[Results]) -> Any:
-    """A matplotlib figure: each task's main metric between 0 and 1, error bars, and a line at its random baseline."""
+    """A matplotlib figure: each task's first metric between 0 and 1, error bars, and a line at its random baseline.
+
+    Of groups of tasks the groups alone are shown.
+    """
     from matplotlib.figure import Figure  # not pyplot, which looks for a display
 
+    members = {task for run in runs for tasks in run.content.get("group_subtasks", {}).values() for task in tasks}
     shown: dict[str, Row] = {}
     for row in rows_of(runs):
-        if all(math.isnan(value) or 0 <= value <= 1 for value, _ in row.values):
+        if row.task not in members and all(math.isnan(value) or 0 <= value <= 1 for value, _ in row.values):
             shown.setdefault(row.task, row)
     width = 0.8 / len(runs)
     figure = Figure(figsize=(max(5.0, 1.5 + 0.7 * len(shown) + 0.15 * len(shown) * len(runs)), 4.2), layout="tight")
@@ -169,8 +175,11 @@ def _notes(run: Results) -> Iterator[str]:
             f"EAI-Eval is not whole: {len(mean.scored)} of {NUM_AGGREGATED} tasks count for the mean, "
             f"{', '.join(mean.missing)} are missing"
         )
+    missing: dict[str, list[str]] = {}
     for task, reason in run.own.get("missing", {}).items():
-        yield f"missing: {task}, {reason}"
+        missing.setdefault(reason, []).append(task)
+    for reason, tasks in missing.items():
+        yield f"missing: {', '.join(tasks)} ({reason})"
 
 
 def _metrics(run: Results) -> Iterator[tuple[str, str]]:
@@ -188,8 +197,15 @@ def _value(run: Results, task: str, metric: str) -> tuple[float, float]:
     return value, error
 
 
-def _random(task: str, metric: str) -> float:
+def _random(runs: Sequence[Results], task: str, metric: str) -> float:
+    """What guessing reaches: the study's baseline where its list was asked for, else what the choices say."""
     entry = BY_TASK.get(task)
+    if entry and entry.metric == metric and any(run.own.get("eai_eval") for run in runs):
+        return entry.random
+    if metric.partition(",")[0] in METRICS_OF_CHOICES:
+        for run in runs:
+            if task in run.own.get("random", {}):
+                return float(run.own["random"][task])
     return entry.random if entry and entry.metric == metric else math.nan
 
 

@@ -33,7 +33,7 @@ def test_lines_in_the_original_columns(tmp_path, ending):
         "train": EXAMPLES[:1],
         "validation": EXAMPLES,
     }
-    assert [*find_local_data(tmp_path, "copa", COPA, ("validation", "test")).files] == ["validation"]
+    assert [*found.only("validation").data_set()] == ["validation"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from megatron.cli.verify import conclude, keep
 from megatron.conversion.options import CheckpointChoice, ComparisonOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import Provenance
 from megatron.evaluation.options import TrainedModelOptions
+from megatron.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from megatron.conversion.checkpoint_weights import CheckpointWeights
@@ -100,6 +101,7 @@ def _provenance(config: RunConfig, contents: Contents) -> Provenance:
         seq_length=config.data.seq_length,
         decoder_seq_length=config.data.decoder_seq_length,
         begin_with_start_token=config.data.begin_with_start_token,
+        ends_inputs=OBJECTIVES[config.objective].is_complete,
     )
 
 

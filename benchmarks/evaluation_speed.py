@@ -68,7 +68,8 @@ def main() -> None:
     grid = grids.initialise(LayoutOptions(), device)
     theirs = random_gpt2(LARGE if arguments.large else TOY if arguments.toy else SMALL)
     requests = questions(arguments.questions, theirs.config.vocab_size, one_token=arguments.one_token)
-    contestants = {"ours": our_scorer(theirs, requests, device, grid, arguments.micro_batch_size)}
+    scorer = partial(our_scorer, theirs, requests, device, grid, arguments.micro_batch_size)
+    contestants = {"ours": scorer(), "ours, nothing shared": scorer(shares_contexts=False)}
     for batch_size in PEER_BATCH_SIZES:
         contestants[f"lm-eval hf, batch {batch_size}"] = hugging_face_scorer(theirs, requests, batch_size)
     difference = largest_difference([run() for run in contestants.values()])
@@ -108,6 +109,8 @@ def our_scorer(
     device: Device,
     grid: Grid,
     micro_batch_size: int,
+    *,
+    shares_contexts: bool = True,
 ) -> Contestant:
     """Our scorer, on the peer's weights in our model."""
     family, tensors = FAMILIES["gpt2"], theirs.state_dict()
@@ -141,6 +144,7 @@ def our_scorer(
             rows,
             vocabulary_size=described.vocabulary_size,
             micro_batch_size=micro_batch_size,
+            shares_contexts=shares_contexts,
         )
         return [(one.log_likelihood, one.is_greedy) for one in scores]
 

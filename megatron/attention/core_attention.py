@@ -15,6 +15,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor, nn
 
+from megatron.attention.branches import attend_with_branches
 from megatron.attention.key_value_cache import KeyValueCache
 from megatron.attention.registry import AttentionBackend
 from megatron.records.batch import Visibility
@@ -121,6 +122,9 @@ class CoreAttention(MegatronModule):
             q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
             if cache is not None:
                 k, v = cache.extend(self, k, v)
+            if visibility.branches:
+                assert cache is None and not dropout, "branches are of rows that are only read, and at once"
+                return attend_with_branches(self.attend, q, k, v, visibility, scale=self.scale, distance_bias=bias)
             return self.attend(q, k, v, visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
 
         if dropout and not self.config.sequence_parallel:  # under SP the block has already forked the generator

@@ -1,4 +1,4 @@
-"""Safetensors files, written one tensor after the other: the header says beforehand what will come."""
+"""Safetensors files, written block after block: the header says beforehand what will come."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from megatron.conversion.tensor_file import DTYPES, bytes_of, dtype_of
 
 CODES = {name: code for code, name in DTYPES.items()}
 ALIGNMENT = 8  # of a header's length, as the format asks
-BLOCK = 1 << 20  # numbers that are turned into another dtype at once: they stay in the processor's cache
+TURNED_AT_ONCE = 1 << 20  # numbers, from one dtype into another: they stay in the processor's cache
+AHEAD = 2  # blocks
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,31 @@ def plan_shards(planned: Iterable[PlannedTensor], max_bytes: int) -> list[list[P
 def write_files(
     folder: Path,
     shards: Mapping[str, Sequence[PlannedTensor]],
-    tensors: Iterable[Tensor],
+    blocks: Iterable[Tensor],
     advance: Callable[[int], None],
+    *,
+    with_checksums: bool = False,
 ) -> dict[str, int]:
-    """Write all shards, durably: the CRC-32 of each tensor's bytes, by its name.
+    """Write all shards, durably: the CRC-32 of each tensor's bytes, by its name, where they are wanted.
 
-    tensors: in the order of the plan, of its shapes; each is turned into the planned dtype. They are made in a thread
-    beside the one that writes, one ahead of it. advance: hears of bytes that are written. Raises UserError when the
-    disk does not let us write, and for a number that the planned dtype cannot hold.
+    blocks: the tensors in the order of the plan, each as one block of rows or several; they are turned into the planned
+    dtypes. Blocks are made in a thread beside the one that writes, a few ahead of it. advance: hears of bytes that are
+    written. Raises UserError when the disk does not let us write, and for a number that the planned dtype cannot hold.
     """
     checksums = {}
-    made = _one_ahead(iter(tensors))
+    made = _some_ahead(iter(blocks))
     for file_name, planned in shards.items():
         with atomic_writer(folder / file_name) as file:
             file.write(_header(planned))
             for plan in planned:
                 checksum = 0
-                for block in _blocks(next(made), plan):
-                    checksum = zlib.crc32(block, checksum)
-                    file.write(block)
-                    advance(len(block))
+                for part in _bytes_of(plan, made):
+                    if with_checksums:
+                        checksum = zlib.crc32(part, checksum)
+                    file.write(part)
+                    advance(len(part))
                 checksums[plan.name] = checksum
-    return checksums
+    return checksums if with_checksums else {}
 
 
 def _header(planned: Sequence[PlannedTensor]) -> bytes:
@@ -89,22 +94,27 @@ def _header(planned: Sequence[PlannedTensor]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _blocks(tensor: Tensor, plan: PlannedTensor) -> Iterator[memoryview]:
+def _bytes_of(plan: PlannedTensor, made: Iterator[Tensor]) -> Iterator[memoryview]:
     """The bytes of a tensor in the planned dtype, part after part."""
-    assert tuple(tensor.shape) == plan.shape, f"{plan.name} is {list(tensor.shape)}, planned was {list(plan.shape)}"
     dtype = dtype_of(plan.dtype)
-    for block in tensor.reshape(-1).split(BLOCK):
-        turned = block.to(dtype)
-        is_narrowed = torch.finfo(dtype).max < torch.finfo(block.dtype).max
-        if is_narrowed and not torch.equal(turned.isfinite(), block.isfinite()):
-            raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
-        yield bytes_of(turned)
+    left = math.prod(plan.shape)
+    while left:
+        block = next(made)
+        left -= block.numel()
+        fits = left >= 0 and (not block.numel() or tuple(block.shape[1:]) == plan.shape[1:])
+        assert fits, f"a block {list(block.shape)} of {plan.name} {list(plan.shape)}"
+        for part in block.reshape(-1).split(TURNED_AT_ONCE):
+            turned = part.to(dtype)
+            is_narrowed = torch.finfo(dtype).max < torch.finfo(part.dtype).max
+            if is_narrowed and not torch.equal(turned.isfinite(), part.isfinite()):
+                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
+            yield bytes_of(turned)
 
 
-def _one_ahead(tensors: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same, each made while the one before it is in use."""
+def _some_ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same, of which the next ones are made while one is in use."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        coming = thread.submit(next, tensors, None)
-        while (tensor := coming.result()) is not None:
-            coming = thread.submit(next, tensors, None)
-            yield tensor
+        coming = deque(thread.submit(next, blocks, None) for _ in range(AHEAD))
+        while (block := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, blocks, None))
+            yield block

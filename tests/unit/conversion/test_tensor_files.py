@@ -46,7 +46,7 @@ def test_the_library_reads_what_we_write(tensors, max_bytes, tmp_path_factory):
     assert all(len(part) == 1 or sum(tensor.nbytes for tensor in part) <= max_bytes for part in parts)
     shards = {f"{number}.safetensors": part for number, part in enumerate(parts)}
     written = []
-    checksums = write_files(folder, shards, tensors.values(), written.append)
+    checksums = write_files(folder, shards, tensors.values(), written.append, with_checksums=True)
 
     read = {}
     for name in shards:

@@ -115,12 +115,14 @@ class Family:
             raise UserError(*faults)
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
+        architecture = config[self.architecture_field] if self.architecture_field else self.architectures[0]
         return DescribedModel(
-            architecture=config[self.architecture_field] if self.architecture_field else self.architectures[0],
+            architecture=architecture,
             model=ModelOptions(**settings),
             vocabulary_size=config["vocab_size"],
             max_positions=config[self.positions],
             begins_with_start_token=bool(config.get("begins_with_start_token")),
+            reads_running_text=architecture == "prefix_decoder" and config.get("bidirectional_prompts") is False,
             start_token=_token(config, "bos_token_id"),
             end_token=_token(config, "eos_token_id"),
             pad_token=_token(config, "pad_token_id"),

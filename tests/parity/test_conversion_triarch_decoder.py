@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import exported_answers
 import numpy as np
@@ -372,3 +373,13 @@ def test_a_prefix_decoder_becomes_a_causal_folder_when_asked():
     assert [*gpt2.faults(described, by_name=True)] == []
     assert not gpt2.holds_as_causal(described_case("like gpt2"))
     assert not FAMILIES["triarch_decoder"].holds_as_causal(described)
+
+
+def test_a_prefix_decoder_that_never_had_inputs_reads_prompts_from_left_to_right():
+    family, usual = FAMILIES["triarch_decoder"], described_case("prefix, alibi")
+    for reads_running_text in (False, True):
+        config = family.config(replace(usual, reads_running_text=reads_running_text))
+        assert config["bidirectional_prompts"] is not reads_running_text
+        assert family.describe(config, ()).reads_running_text is reads_running_text
+    causal = described_case("alibi")
+    assert not family.config(causal)["bidirectional_prompts"]

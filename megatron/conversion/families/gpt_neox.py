@@ -43,13 +43,15 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Activation, rotary positions and the head's table."""
+    """Activation, rotary positions, the head's table and dropout."""
     rope = config.get("rope_parameters") or {}
     return {
         "activation": READ_ACTIVATIONS[config["hidden_act"]],
         "rotary_base": plain_rotary_base(config),
         "rotary_percent": rope.get("partial_rotary_factor", config.get("rotary_pct", 0.25)),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
+        "hidden_dropout": config.get("hidden_dropout", 0.0),
+        "attention_dropout": config.get("attention_dropout", 0.0),
     }
 
 

@@ -70,7 +70,7 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Heads, rotary base and the head's table. Raises UserError for layers that do not see all before them."""
+    """Heads, rotary base, the head's table and dropout. Raises UserError for layers that do not see all before them."""
     kinds = {*(config.get("layer_types") or ())} - {FULL}
     if kinds:
         raise UserError(
@@ -81,6 +81,7 @@ def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
         "kv_channels": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
         "rotary_base": plain_rotary_base(config),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
+        "attention_dropout": config.get("attention_dropout") or 0.0,
     }
 
 

@@ -162,7 +162,7 @@ def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
 
 
 def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Layers, width of a head and activation."""
+    """Layers, width of a head, activation and dropout, which is the same everywhere."""
     layers = config["num_layers"]
     return {
         "num_layers": layers,
@@ -170,6 +170,8 @@ def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_num_layers": config.get("num_decoder_layers") or layers,
         "kv_channels": config["d_kv"],
         "activation": READ_FEED_FORWARDS[config["feed_forward_proj"]],
+        "hidden_dropout": config.get("dropout_rate", 0.0),
+        "attention_dropout": config.get("dropout_rate", 0.0),
     }
 
 

@@ -105,7 +105,7 @@ def write(described: DescribedModel) -> dict[str, Any]:
         "head_dim": model.head_size,
         "tie_word_embeddings": not model.untie_embeddings_and_output_weights,
         "begins_with_start_token": described.begins_with_start_token,
-        "bidirectional_prompts": described.architecture == "prefix_decoder",
+        "bidirectional_prompts": described.reads_prompts_both_ways,
         "auto_map": {
             "AutoConfig": f"{MODULE}.TriarchConfig",
             "AutoModelForCausalLM": f"{MODULE}.TriarchForCausalLM",

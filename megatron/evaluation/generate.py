@@ -6,6 +6,7 @@ The first pass reads the prompts, each later one the tokens that were chosen las
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ from megatron.evaluation.growing_rows import GrowingRows
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
-from megatron.evaluation.weight_order import stored_by_columns
+from megatron.evaluation.weight_order import pays_off, stored_by_columns
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
 from megatron.records.batch import Batch
@@ -70,7 +71,8 @@ def generate(
     size = options.micro_batch_size
     by_length = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     results: dict[int, list[int]] = {}
-    with stored_by_columns(chunks):
+    shared = -(-len(prompts) // grid.data_size)
+    with stored_by_columns(chunks) if pays_off(shared * options.max_new_tokens) else nullcontext():
         for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
             numbers = by_length[first : first + size]
             seeds = [seed_for(options.seed, "generate", number) for number in numbers]

@@ -38,6 +38,12 @@ class Visibility:
         return self.dense | ~self.seen
 
     @cached_property
+    def is_full(self) -> bool:
+        """Every query sees every key. Reads from the device: for the CPU."""
+        first, last = self.intervals[..., 0], self.intervals[..., 1]
+        return bool(torch.all((first == 0) & (last == self.num_keys)))
+
+    @cached_property
     def seen(self) -> Tensor:
         """bool [b, 1, s_q, 1], False for queries that see nothing."""
         return (self.intervals[..., 1] > self.intervals[..., 0])[:, None, :, None]

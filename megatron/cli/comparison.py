@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,10 @@ class CheckpointSide:
                 if precision.from_masters:
                     parameter.copy_(self.weights.read(name, master=True))
                 parameter.copy_(precision.rounded(parameter))
-            return our_logits(chunks, sample, self.described.vocabulary_size, advance)
+            logits = our_logits(chunks, sample, self.described.vocabulary_size, advance)
+        del chunks
+        gc.collect()  # modules refer to one another, and the other model is loaded now
+        return logits
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,8 @@ def _as_read(described: DescribedModel, theirs: FolderSide) -> DescribedModel:
     reads_causally = (described.architecture, other.architecture) == ("prefix_decoder", "causal_decoder")
     if described.architecture != other.architecture and not reads_causally:
         raise UserError(
-            f"{theirs.path} holds a {other.architecture}, and the checkpoint a {described.architecture}; they are "
-            "different models."
+            f"{theirs.path} holds another architecture ({other.architecture}) than the checkpoint "
+            f"({described.architecture}); they are different models."
         )
     length = min(described.max_positions, other.max_positions)
     return replace(described, architecture=other.architecture, max_positions=length)

@@ -77,17 +77,13 @@ class Verdict:
 
     def heading(self) -> str:
         """What the figures are about."""
-        how = f", all weights rounded to {self.rounding}" if self.rounding else ""
+        is_one = self.precision.checkpoint == self.precision.folder
+        rounding = "" if is_one else " and ".join(self.precision.coarse)
+        how = f", all weights rounded to {rounding}" if rounding else ""
         return (
             f"{self.folder} beside {self.checkpoint}, both computed in float32{how}, on {self.rows} rows of "
             f"{self.row_length} tokens of {self.text}, {READINGS[self.architecture]}:"
         )
-
-    @property
-    def rounding(self) -> str | None:
-        """The dtypes that the weights of both sides were brought to before the comparison."""
-        held = [self.precision.checkpoint, self.precision.folder or "several dtypes"]
-        return None if held[0] == held[1] else " and ".join(name for name in held if name != "float32") or None
 
     @property
     def ending(self) -> str:
@@ -107,12 +103,11 @@ class Verdict:
 
     def write(self, folder: Path) -> None:
         """Write `verdict.json` into a folder."""
-        facts = asdict(self) | {
-            "verdict": "passed" if self.has_passed else "FAILED",
-            "reasons": list(self.reasons),
-            "versions": _versions(),
-        }
-        write_json(folder / FILE, _finite(facts))
+        facts = asdict(self)
+        checkpoint, of_folder = self.parity.log_likelihood
+        facts["parity"]["log_likelihood"] = {"checkpoint": checkpoint, "folder": of_folder}
+        verdict = {"verdict": "passed" if self.has_passed else "FAILED", "reasons": list(self.reasons)}
+        write_json(folder / FILE, _finite({**verdict, **facts, "versions": _versions()}))
 
 
 def _finite(content: Any) -> Any:

@@ -17,6 +17,7 @@ from megatron.conversion.rules import Pair, expand
 from megatron.conversion.tensor_file import dtype_of
 
 MOST_NAMED = 3
+FINE = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,14 @@ class Precision:
         from_masters = folder == "float32" and weights.dtype != "float32" and weights.has_masters
         return cls("float32" if from_masters else weights.dtype, folder, from_masters)
 
+    @property
+    def coarse(self) -> list[str]:
+        """Those dtypes that hold less than float32."""
+        return [name for name in (self.checkpoint, self.folder) if name is not None and name not in FINE]
+
     def rounded(self, tensor: Tensor) -> Tensor:
         """float32, with no more digits than both sides hold."""
-        coarse = [dtype_of(name) for name in (self.checkpoint, self.folder) if name not in (None, "float32", "float64")]
-        return reduce(Tensor.to, coarse, tensor).float()
+        return reduce(Tensor.to, map(dtype_of, self.coarse), tensor).float()
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,18 @@ def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
 
 def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
     """Results of an exported folder, by lm-eval's own class."""
-    from megatron.evaluation.lm_eval_adapter import evaluate
+    from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
 
     folder = Path(str(model.hf))
     tasks = _load_tasks(options)
-    device = None if model.device == "auto" else model.device
-    arguments = {"pretrained": str(folder), "dtype": "float32", "trust_remote_code": _is_ours(folder)}
-    results = evaluate("hf", arguments, tasks, **_settings(options), device=device)
-    facts = {"name": folder.name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
+    lm = exported_model(
+        folder,
+        runs_its_code=_is_ours(folder),
+        batch_size=options.micro_batch_size,
+        device=None if model.device == "auto" else model.device,
+    )
+    results = evaluate(lm, tasks, **_settings(options))
+    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
     return results | {"triarch": facts | _task_facts(options, tasks)}
 
 
@@ -129,7 +133,7 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
             options.micro_batch_size,
         )
         with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
-            results = evaluate(lm, None, tasks, **_settings(options))
+            results = evaluate(lm, tasks, **_settings(options))
         if grid.is_main:
             facts = _run_facts(model, prompt_rows.rule)
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)

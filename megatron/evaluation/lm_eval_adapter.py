@@ -14,11 +14,12 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
 import tqdm
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -95,9 +96,14 @@ class TriarchLM(TemplateLM):
         return [(score.log_likelihood, score.is_greedy) if score else (0.0, True) for score in found]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """The log-likelihood of each whole text, every token predicted once, with as much before it as fits a row."""
+        """The log-likelihood of each whole text, every token predicted once, with as much before it as fits a row.
+
+        An encoder-decoder whose inputs had an end token behind them predicts that token, too: the tokenizer of its
+        export puts it behind every text, and so lm-eval's own class scores it.
+        """
+        end = [self.eot_token_id] if self._room.is_split and self._rows.ends_inputs else []
         wholes: list[tuple[tuple[str, str], list[int], list[int]]] = [
-            (("", ""), [], self._tokenizer.encode(request.args[0])) for request in requests
+            (("", ""), [], [*self._tokenizer.encode(request.args[0]), *end]) for request in requests
         ]
         return [log_likelihood for log_likelihood, _ in self._loglikelihood_tokens(wholes)]
 
@@ -171,33 +177,46 @@ class TriarchLM(TemplateLM):
         return any(end in text for end in until)
 
 
+def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str | None) -> LM:
+    """lm-eval's own class around a folder of Hugging Face, in float32, with the weights as transformers loads them."""
+    from lm_eval.models.huggingface import HFLM  # with transformers, some seconds to import
+
+    class AsLoaded(HFLM):
+        def _create_model(self, *arguments: Any, **settings: Any) -> None:
+            super()._create_model(*arguments, **settings)
+            # transformers leaves a head of its own alone when it loads a T5; lm-eval ties all weights once more, by a
+            # config that transformers 5 always sets to tied, and would score another model.
+            self._model.tie_weights = lambda *_, **__: None
+
+    return AsLoaded(
+        pretrained=str(folder),
+        dtype="float32",
+        trust_remote_code=runs_its_code,
+        batch_size=batch_size,
+        device=device,
+    )
+
+
 def evaluate(
-    model: TriarchLM | str,
-    model_arguments: Mapping[str, Any] | None,
+    model: LM,
     tasks: LoadedTasks,
     *,
     limit: float | None,
     num_fewshot: int | None,
     batch_size: int,
-    device: str | None = None,
 ) -> dict[str, Any]:
-    """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none.
-
-    model: ours, or lm-eval's name of one of its own classes with the arguments of that.
-    """
+    """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none."""
     # For standard errors lm-eval would fork this process, which the threads of collectives do not survive.
     os.environ["DISABLE_MULTIPROC"] = "1"
     with _bars_on_terminals_alone(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"sklearn\.")  # a bootstrap sample without an F1 counts as 0
         results = simple_evaluate(
             model=model,
-            model_args=dict(model_arguments) if model_arguments is not None else None,
             tasks=tasks.specs,
             task_manager=tasks.manager,
             num_fewshot=num_fewshot,
             limit=limit,
             batch_size=batch_size,
-            device=device,
             bootstrap_iters=BOOTSTRAP_ITERATIONS,
             log_samples=False,
         )

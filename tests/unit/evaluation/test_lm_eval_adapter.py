@@ -139,7 +139,7 @@ def shelf_of(folder, name, kind, more, examples):
 
 def results_of(shelf, name, ours=None):
     settings = {"limit": None, "num_fewshot": None, "batch_size": 2}
-    return evaluate(ours or model(), None, shelf.load([name]), **settings)["results"][name]
+    return evaluate(ours or model(), shelf.load([name]), **settings)["results"][name]
 
 
 def test_multiple_choice_equals_the_table(tmp_path):

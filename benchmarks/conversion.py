@@ -37,7 +37,7 @@ from megatron.checkpoint.manifest import read_manifest
 from megatron.cli.convert import main as convert
 from megatron.conversion.checkpoint_weights import CheckpointWeights
 
-TOY_BYTES = 2 * 10**6
+TOY_BYTES = 10**6
 ALLOWANCE = 256 * 10**6  # beyond the largest file
 MEASURED = "--measured"  # how this program calls itself for one conversion
 MB = 10**6

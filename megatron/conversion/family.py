@@ -12,6 +12,8 @@ from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.rules import Rule
 from megatron.modeling.options import ModelOptions
 
+MOST_LAYERS = 10_000  # a config is read before any tensor, and a plan for what it says has to fit in memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -115,10 +117,14 @@ class Family:
             raise UserError(*faults)
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
+        model = ModelOptions(**settings)
+        layers = max(model.encoder_layers, model.decoder_layers)
+        if layers > MOST_LAYERS:
+            raise UserError(f"config.json: {layers} layers are more than the {MOST_LAYERS} that can be converted.")
         architecture = config[self.architecture_field] if self.architecture_field else self.architectures[0]
         return DescribedModel(
             architecture=architecture,
-            model=ModelOptions(**settings),
+            model=model,
             vocabulary_size=config["vocab_size"],
             max_positions=config[self.positions],
             begins_with_start_token=bool(config.get("begins_with_start_token")),

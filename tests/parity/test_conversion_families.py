@@ -125,6 +125,7 @@ def test_a_folder_becomes_our_model_and_comes_back(case):
     assert {field for field in was if was[field] != now.get(field)} <= FREE_FIELDS
 
 
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 SCALED_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
 WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
 # family: the settings of a config that change what its class computes and that no model of ours can follow, and words
@@ -132,6 +133,8 @@ REFUSED = [
     ("llama", {"rope_parameters": SCALED_ROPE}, "rope_parameters of type linear"),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_parameters of type dynamic"),
     ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.5}}, "rope_theta of 10000.5"),
+    ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": float("inf")}}, "rope_theta of inf"),
+    ("llama", {"rope_parameters": {"full_attention": PLAIN_ROPE}}, "rope_parameters of type one for each"),
     ("llama", {"attention_bias": True}, "attention_bias True"),
     ("llama", {"mlp_bias": True}, "mlp_bias True"),
     ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu'"),
@@ -163,6 +166,12 @@ def test_what_changes_the_function_is_refused_by_its_field(name, changes, words)
     with pytest.raises(UserError, match=f"config.json: .*{words}"):
         FAMILIES[name].describe(config.to_dict(), ())
     FAMILIES[name].describe(transformers.AutoConfig.for_model(name, **settings).to_dict(), ())
+
+
+def test_a_config_with_more_layers_than_memory_has_room_for():
+    config = transformers.AutoConfig.for_model("llama", **{**LLAMA, "num_hidden_layers": 10**12})
+    with pytest.raises(UserError, match=r"config.json: 1000000000000 layers are more than the 10000 that can be"):
+        FAMILIES["llama"].describe(config.to_dict(), ())
 
 
 def test_of_several_end_tokens_the_first_counts():

@@ -76,9 +76,10 @@ def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
         raise UserError(
             f"config.json: layer_types {', '.join(map(str, kinds))} have no counterpart; only {FULL} can be converted."
         )
+    heads, groups, width = (config.get(name) for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
     return {
-        "num_query_groups": config.get("num_key_value_heads") or config["num_attention_heads"],
-        "kv_channels": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        "num_query_groups": heads if groups is None else groups,
+        "kv_channels": config["hidden_size"] // heads if width is None else width,
         "rotary_base": plain_rotary_base(config),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
         "attention_dropout": config.get("attention_dropout") or 0.0,

@@ -69,7 +69,9 @@ def score(
     capacity = prompt_rows.row_capacity(row_length)
     segments = segments_of(requests, prompt_rows, capacity, shares_contexts=shares_contexts)
     rows = packed_rows(segments, capacity)
-    batches = [list(part) for part in _batched(rows, micro_batch_size)]
+    # Few rows are spread over all stages and replicas, so that none waits for a full micro-batch of another.
+    fair_size = -(-len(rows) // (grid.pipeline_size * grid.data_size))
+    batches = [list(part) for part in _batched(rows, max(min(micro_batch_size, fair_size), 1))]
     # Per request: the log-likelihood, and how many of its tokens are the likeliest. Only the rank that computes a part
     # adds it, and all others add exact zeros, so that the sum over all ranks is the same on any layout.
     totals = torch.zeros(len(requests), 2, dtype=torch.float64)

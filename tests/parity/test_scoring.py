@@ -1,5 +1,7 @@
 """Log-likelihoods against transformers and against models written out, and what they do not depend on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -190,6 +192,18 @@ def test_answers_that_differ_in_their_last_token_share_a_row(gpt2):
     assert seen[0].tokens[0].tolist() == [5, 6, 7, 8, 0, 0, 0, 0]
     assert got[0] == got[3] and got[:1] == scores(ours, requests[:1], rows)
     assert len({one.log_likelihood for one in got}) == 3
+
+
+def test_few_rows_are_spread_over_replicas(gpt2):
+    """Four rows in micro-batches of eight: of two replicas each has two rows, here the first."""
+    ours, _ = gpt2
+    seen = []
+    hook = ours.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0].tokens)))
+    half = replace(one_process_grid(), data_size=2)
+    requests = [ScoreRequest(tuple(range(number, number + 30)), (5, 6, 7)) for number in range(2, 6)]
+    found = score([ours], half, DEVICE, requests, prompt_rows("causal_decoder", seq_length=32), vocabulary_size=100)
+    hook.remove()
+    assert seen == [2] and sum(one.log_likelihood != 0 for one in found) == 2
 
 
 def test_a_context_that_is_too_long_loses_its_beginning(gpt2):

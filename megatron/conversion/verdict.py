@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from megatron.conversion.tokenizer_parity import TokenizerParity
 from megatron.conversion.weight_parity import Precision, WeightParity
 
 FILE = "verdict.json"
+TERMINAL_WIDTH = 100
 READINGS = {
     "causal_decoder": "read from left to right",
     "prefix_decoder": "their first half read both ways",
@@ -94,7 +96,8 @@ class Verdict:
         """For a terminal."""
         rows = self.figures()
         width = max(len(what) for what, _ in rows)
-        return "\n".join([self.heading(), *(f"  {what:<{width}}  {figure}" for what, figure in rows), self.ending])
+        heading = textwrap.fill(self.heading(), TERMINAL_WIDTH, break_on_hyphens=False)
+        return "\n".join([heading, *(f"  {what:<{width}}  {figure}" for what, figure in rows), self.ending])
 
     def markdown(self) -> str:
         """For a model card."""

@@ -20,7 +20,7 @@ from megatron.conversion.rules import Pair
 # (name, origin, shape) -> the part of a tensor of that shape which begins at `origin`.
 ReadBox = Callable[[str, Sequence[int], Sequence[int]], Tensor]
 
-ROWS = 1 << 20  # numbers in a block of rows that lie together on the disk
+ROWS = 1 << 19  # numbers in a block of rows that lie together on the disk
 COLUMNS = 1 << 22  # numbers in a block of columns, a part of each row: the larger, the longer those parts
 NOWHERE = -1
 

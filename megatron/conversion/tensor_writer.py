@@ -25,7 +25,7 @@ from megatron.conversion.tensor_file import DTYPES, bytes_of, dtype_of
 CODES = {name: code for code, name in DTYPES.items()}
 ALIGNMENT = 8  # of a header's length, as the format asks
 TURNED_AT_ONCE = 1 << 20  # numbers, from one dtype into another: they stay in the processor's cache
-AHEAD = 4  # blocks
+AHEAD = 8  # blocks
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def write_files(
     """
     names = [plan.name for planned in shards.values() for plan in planned] if with_checksums else []
     checksums = dict.fromkeys(names, 0)
-    with contextlib.closing(_some_ahead(iter(blocks))) as made:
+    with _one_thread_each(), contextlib.closing(_some_ahead(iter(blocks))) as made:
         for file_name, planned in shards.items():
             with atomic_writer(folder / file_name) as file:
                 file.write(_header(planned))
@@ -119,6 +119,17 @@ def _bytes_of(plan: PlannedTensor, made: Iterator[Tensor]) -> Iterator[memoryvie
             if is_narrowed and not torch.equal(turned.isfinite(), part.isfinite()):
                 raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
             yield bytes_of(turned)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Operations of torch stay in the thread that calls them: they move bytes, and helpers would only spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _some_ahead(blocks: Iterator[Tensor]) -> Generator[Tensor]:

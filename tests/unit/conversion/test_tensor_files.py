@@ -100,13 +100,13 @@ def test_blocks_are_made_a_few_ahead_and_no_more(tmp_path):
 
     def make():
         nonlocal most
-        for _ in range(20):
+        for _ in range(40):
             tensor = torch.zeros(10)
             made.append(weakref.ref(tensor))
             most = max(most, sum(one() is not None for one in made))
             yield tensor
 
-    planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(20)]
+    planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(40)]
     write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
     assert 2 <= most <= AHEAD + 2
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from megatron.records.batch import Branches, Visibility
+
+COPIES = 4  # of the keys of a batch at once, so that the memory of attention stays like that of its projections
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,26 @@ class Branch:
     length: int
 
 
-def branches_of(branches: Iterable[Branch], num_rows: int) -> tuple[Branches, ...]:
-    """Branches in a batch of so many rows as the model takes them.
+def branches_of(branches: Iterable[Branch], num_rows: int, length: int) -> tuple[Branches, ...]:
+    """Branches in a batch of so many rows of some length as the model takes them.
 
     All of one `Branches` are padded to the longest, and keys are copied whether they are seen or not; so those of like
-    size are together, within a factor of 2 for keys, of 4 for queries.
+    size are together, within a factor of 2 for keys, of 4 for queries. With very many branches behind one trunk there
+    are several `Branches` of a size, each with at most COPIES times the keys of the batch.
     """
     alike: dict[tuple[int, int], list[Branch]] = {}
     for branch in branches:
         size = (branch.trunk + branch.length).bit_length(), (branch.length.bit_length() + 1) // 2
         alike.setdefault(size, []).append(branch)
-    return tuple(_padded(alike[size], num_rows) for size in sorted(alike))
+    return tuple(
+        _padded(part, num_rows) for size in sorted(alike) for part in _parts(alike[size], COPIES * num_rows * length)
+    )
+
+
+def _parts(branches: Sequence[Branch], most_keys: int) -> Iterator[Sequence[Branch]]:
+    size = most_keys // max(branch.trunk + branch.length for branch in branches)
+    for first in range(0, len(branches), size):
+        yield branches[first : first + size]
 
 
 def _padded(branches: Sequence[Branch], num_rows: int) -> Branches:

@@ -39,7 +39,7 @@ def batch_of(
     lengths: of the encoder's and the decoder's rows, at least the sums of `Segment.positions`.
     """
     batch = collate([_arranged(row, prompt_rows, lengths) for row in rows])
-    branches = branches_of(_branches(rows), len(rows))
+    branches = branches_of(_branches(rows), len(rows), lengths[1])
     head_positions, questions = _questions(rows)
     return (
         replace(batch, visibility=replace(batch.visibility, branches=branches), head_positions=head_positions),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from megatron.attention.branches import attend_with_branches
 from megatron.attention.registry import ATTENTION_BACKENDS
-from megatron.evaluation.branch_keys import Branch, branches_of
+from megatron.evaluation.branch_keys import COPIES, Branch, branches_of
 from megatron.records.batch import Visibility
 
 HEADS, GROUPS, WIDTH = 4, 2, 8
@@ -63,7 +63,7 @@ def test_a_branch_attends_as_a_text_of_its_own(backend, case, with_bias, seed):
     plain = Visibility(causal.contiguous(), length)
     how = {"scale": 0.3, "distance_bias": bias}
     attend = ATTENTION_BACKENDS[backend]
-    visibility = Visibility(plain.intervals, length, branches=branches_of(branches, num_rows))
+    visibility = Visibility(plain.intervals, length, branches=branches_of(branches, num_rows, length))
     got = attend_with_branches(attend, query, key, value, visibility, **how)
     wanted = attend(query, key, value, plain, **how)
     for branch in branches:
@@ -76,7 +76,15 @@ def test_branches_of_like_size_are_together():
     """A long trunk or a long branch does not make the short ones long."""
     sizes = [(10, 3), (11, 2), (500, 2), (500, 3), (500, 200), (12, 3)]
     branches = [Branch(0, 0, trunk, 600, length) for trunk, length in sizes]
-    found = branches_of(branches, 1)
+    found = branches_of(branches, 1, 800)
     assert [tuple(one.keys.shape) for one in found] == [(3, 15), (2, 503), (1, 700)]
     assert sum(one.origins.shape[1] for one in found) == sum(length for _, length in sizes)
     assert np.unique(torch.cat([one.targets for one in found], dim=1)[0]).tolist() == list(range(600, 800))
+
+
+def test_many_branches_do_not_multiply_memory():
+    """A hundred answers behind a long context: their keys are not all copied at once."""
+    branches = [Branch(0, 0, 500, 500 + number, 1) for number in range(100)]
+    found = branches_of(branches, 1, 600)
+    assert max(one.keys.numel() for one in found) <= COPIES * 600 and sum(len(one.keys) for one in found) == 100
+    assert torch.cat([one.targets for one in found], dim=1)[0].tolist() == list(range(500, 600))

@@ -86,15 +86,17 @@ def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
 
 def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
     """Results of an exported folder, by lm-eval's own class."""
+    from megatron.device.device import choose_device
     from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
 
+    device = choose_device(model.device)  # lm-eval's own choice is CUDA, whether there is one or not
     folder = Path(str(model.hf))
     tasks = _load_tasks(options)
     lm = exported_model(
         folder,
         runs_its_code=_is_ours(folder),
         batch_size=options.micro_batch_size,
-        device=None if model.device == "auto" else model.device,
+        device=device.torch_device.type,
     )
     results = evaluate(lm, tasks, **_settings(options))
     facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}

@@ -177,7 +177,7 @@ class TriarchLM(TemplateLM):
         return any(end in text for end in until)
 
 
-def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str | None) -> LM:
+def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str) -> LM:
     """lm-eval's own class around a folder of Hugging Face, in float32, with the weights as transformers loads them."""
     from lm_eval.models.huggingface import HFLM  # with transformers, some seconds to import
 

@@ -15,7 +15,8 @@ from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_m
 
 OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
 NOT_THERE = "-"
-# Shares of right answers, which guessing reaches by the number of choices.
+SHARES = ("acc", "exact_match", "em", "f1")  # beginnings of the names of metrics between 0 and 1
+# Those of them that guessing reaches by the number of choices.
 METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
@@ -104,7 +105,7 @@ def html_page(runs: Sequence[Results]) -> str:
 
 
 def bar_chart(runs: Sequence[Results]) -> Any:
-    """A matplotlib figure: each task's first metric between 0 and 1, error bars, and a line at its random baseline.
+    """A matplotlib figure: each task's first share of right answers, error bars, a line at its random baseline.
 
     Of groups of tasks the groups alone are shown.
     """
@@ -113,7 +114,7 @@ def bar_chart(runs: Sequence[Results]) -> Any:
     members = {task for run in runs for tasks in run.content.get("group_subtasks", {}).values() for task in tasks}
     shown: dict[str, Row] = {}
     for row in rows_of(runs):
-        if row.task not in members and all(math.isnan(value) or 0 <= value <= 1 for value, _ in row.values):
+        if row.task not in members and row.metric.startswith(SHARES):
             shown.setdefault(row.task, row)
     width = 0.8 / len(runs)
     figure = Figure(figsize=(max(5.0, 1.5 + 0.7 * len(shown) + 0.15 * len(shown) * len(runs)), 4.2), layout="tight")
@@ -123,12 +124,19 @@ def bar_chart(runs: Sequence[Results]) -> Any:
         heights = [row.values[number][0] for row in shown.values()]
         errors = [row.values[number][1] for row in shown.values()]
         axes.bar(places, heights, width, yerr=errors, label=run.name, capsize=2, color=f"C{number}")
-    for place, row in enumerate(shown.values()):
-        label = "random" if place == 0 else ""
-        axes.hlines(row.random, place - 0.45, place + 0.45, colors="0.2", linestyles="--", linewidth=1, label=label)
+    known = [(place, row.random) for place, row in enumerate(shown.values()) if not math.isnan(row.random)]
+    if known:
+        ends = [(place - 0.45, place + 0.45) for place, _ in known]
+        left, right = zip(*ends, strict=True)
+        heights = [random for _, random in known]
+        axes.hlines(heights, left, right, colors="0.2", linestyles="--", linewidth=1, label="random")
     axes.set_xticks(range(len(shown)), list(shown), rotation=40, ha="right")
+    axes.set_xlim(-0.6, max(len(shown), 3) - 0.4)
+    axes.set_ylim(bottom=0)
     axes.set_ylabel("accuracy")
-    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    if shown:
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from conftest import TinyCorpus
 from launch import ROOT, environment_for
 from run_folder import losses_of
@@ -116,12 +117,14 @@ def test_what_comes_back_is_adapted(back: Path, tiny_corpus: TinyCorpus, trainer
 
 
 def test_what_comes_back_writes_what_left_would_have(
-    runs: tuple[Path, Path], back: Path, capsys: pytest.CaptureFixture[str]
+    runs: tuple[Path, Path], export: Path, back: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from megatron.cli.generate import main as generate
 
     texts = []
-    grids.shut_down()  # the command makes its own
+    grids.shut_down()  # the commands make their own
+    convert("verify", "--load", runs[0], "--hf", export)
+    assert not dist.is_initialized()
     for run in (runs[0], back):
         capsys.readouterr()
         words = ["--prompt", "the quick", "--max-new-tokens", "8", "--temperature", "0", "--device", "cpu"]

@@ -1,14 +1,16 @@
 """tools/convert_checkpoint.py between real runs: every layout leaves as the same files, and what comes back trains."""
 
+from __future__ import annotations
+
 import filecmp
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch.distributed as dist
-from conftest import TinyCorpus
 from launch import ROOT, environment_for
 from run_folder import losses_of
 from trainer import Trainer
@@ -22,6 +24,9 @@ from megatron.cli.run_config import RunConfig
 from megatron.cli.wire import model_recipe
 from megatron.layout import grid as grids
 from tests.oracles.one_process_model import build_decoder, one_process_grid
+
+if TYPE_CHECKING:
+    from conftest import TinyCorpus
 
 SCRIPT = ROOT / "tools" / "convert_checkpoint.py"
 STEPS = 2

@@ -23,7 +23,7 @@ from megatron.evaluation.options import EvaluationOptions, GenerationOptions, Sc
 
 if TYPE_CHECKING:
     from megatron.device.device import Device
-    from megatron.evaluation.lm_eval_tasks import LoadedTasks, TaskShelf
+    from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.evaluation.score import Score
     from megatron.evaluation.scored_rows import ScoreRequest
     from megatron.layout.grid import Grid
@@ -137,8 +137,9 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
             results = evaluate(lm, tasks, **_settings(options))
         if grid.is_main:
-            facts = _run_facts(model, prompt_rows.rule)
+            facts = _run_facts(model, lm.scoring_rule)
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
+        grids.wait_for_all()
     finally:
         grids.shut_down()
 
@@ -221,14 +222,14 @@ def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
     tasks = shelf.load(names)
     of_the_study = {entry.task for entry in EAI_TASKS} if options.eai_eval else set()
     named = [name for name in tasks.missing if name not in of_the_study or name in options.tasks]
-    if named or not tasks.specs:
-        raise UserError(*_without_data(shelf, tasks, named or list(tasks.missing)))
+    if named:
+        raise UserError(
+            *(f"--tasks {name} has no data: {shelf.looked_in(name, tasks.missing[name])}" for name in named)
+        )
+    if not tasks.specs:
+        name, reason = next(iter(tasks.missing.items()))
+        raise UserError(f"--eai-eval found data of none of its tasks; of {name}, {shelf.looked_in(name, reason)}")
     return tasks
-
-
-def _without_data(shelf: TaskShelf, tasks: LoadedTasks, names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield f"--tasks {name} has no data ({tasks.missing[name]}): {shelf.looked_in(name)}"
 
 
 def _settings(options: EvaluationOptions) -> dict[str, Any]:

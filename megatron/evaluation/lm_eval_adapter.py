@@ -76,6 +76,23 @@ class TriarchLM(TemplateLM):
         """The most tokens that are predicted at once."""
         return self._rows.room_for_new(1)
 
+    @property
+    def scoring_rule(self) -> str:
+        """What the model sees of a context, and of texts that are longer than it takes: for those who read scores."""
+        end = ", and an end token behind whole texts" if self._ends_whole_texts else ""
+        return (
+            f"{self._rows.rule} At most {self.max_length} tokens are predicted at once{end}; longer texts in pieces, "
+            "each behind as much of what stands before it as the model takes."
+        )
+
+    @property
+    def _ends_whole_texts(self) -> bool:
+        """An encoder-decoder whose inputs had an end token behind them predicts that token, too.
+
+        The tokenizer of its export puts it behind every text, and so lm-eval's own class scores it.
+        """
+        return self._room.is_split and self._rows.ends_inputs
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Ids of a text, without special tokens: rows add what training had."""
         return self._tokenizer.encode(string)
@@ -96,12 +113,8 @@ class TriarchLM(TemplateLM):
         return [(score.log_likelihood, score.is_greedy) if score else (0.0, True) for score in found]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """The log-likelihood of each whole text, every token predicted once, with as much before it as fits a row.
-
-        An encoder-decoder whose inputs had an end token behind them predicts that token, too: the tokenizer of its
-        export puts it behind every text, and so lm-eval's own class scores it.
-        """
-        end = [self.eot_token_id] if self._room.is_split and self._rows.ends_inputs else []
+        """The log-likelihood of each whole text, every token predicted once, with as much before it as fits a row."""
+        end = [self.eot_token_id] if self._ends_whole_texts else []
         wholes: list[tuple[tuple[str, str], list[int], list[int]]] = [
             (("", ""), [], [*self._tokenizer.encode(request.args[0]), *end]) for request in requests
         ]

@@ -114,13 +114,13 @@ class TaskShelf:
                     loaded.data[task] = {split: str(path) for split, path in found.files.items()}
         return loaded
 
-    def looked_in(self, name: str) -> str:
-        """Where the data of a task was looked for, and what to do, as the end of a sentence."""
+    def looked_in(self, name: str, reason: str) -> str:
+        """Where the data of a task was looked for, and what to do, as the end of a sentence. reason: of `missing`."""
         tasks = self._tasks_of(name)
         if self._data_folder is None:
             return (
-                f"its data set could not be fetched; put it into a folder as {name}/validation.jsonl and give that "
-                "folder as --data-dir."
+                f"its data set could not be fetched ({reason}); put it into a folder as {name}/validation.jsonl and "
+                "give that folder as --data-dir."
             )
         without = [task for task in tasks if self._local_data(task) is None]
         if tasks != [name]:

@@ -136,7 +136,7 @@ def bar_chart(runs: Sequence[Results]) -> Any:
     axes.set_ylabel("accuracy")
     axes.spines[["top", "right"]].set_visible(False)
     if shown:
-        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(runs) + 1, 5))
     return figure
 
 

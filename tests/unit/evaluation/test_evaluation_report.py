@@ -71,6 +71,19 @@ def test_the_chart_has_a_bar_for_each_run_and_a_line_for_each_baseline():
     assert baseline.get_segments()[0][:, 1].tolist() == [0.5, 0.5]
 
 
+def test_the_chart_shows_groups_without_their_members():
+    tasks = {name: {"acc,none": 0.5, "acc_stderr,none": 0.1} for name in ("mmlu", "mmlu_anatomy", "copa")}
+    run = {"results": tasks, "group_subtasks": {"mmlu": ["mmlu_anatomy"]}}
+    (axes,) = bar_chart([Results("first", run)]).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["mmlu", "copa"]
+
+
+def test_a_chart_without_accuracies_is_empty():
+    run = {"results": {"wikitext": {"word_perplexity,none": 0.9}}}
+    (axes,) = bar_chart([Results("first", run)]).axes
+    assert len(axes.patches) == 0
+
+
 def test_the_command_compares_files(tmp_path, capsys):
     for name, content in (("a", RESULTS), ("b", FOREIGN)):
         (tmp_path / name).mkdir()

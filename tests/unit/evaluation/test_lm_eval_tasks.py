@@ -98,17 +98,17 @@ def test_a_group_says_which_of_its_tasks_have_no_data(tmp_path):
     found = shelf(tmp_path, "nature")
     loaded = found.load(["nature"])
     assert "neither in" in loaded.missing["nature"] and loaded.specs == []
-    assert "holds nothing for 1 of its 2 tasks (skies)" in found.looked_in("nature")
+    assert "holds nothing for 1 of its 2 tasks (skies)" in found.looked_in("nature", "")
 
 
 def test_tasks_without_data_say_where_they_were_looked_for(tmp_path):
     define(tmp_path, "seas")
     found = shelf(tmp_path, "seas")
     assert found.load(["seas"]).missing == {"seas": f"neither in {tmp_path / 'data'} nor in the cache of data sets"}
-    assert "seas/validation.jsonl, seas/none/validation, requests of seas" in found.looked_in("seas")
+    assert "seas/validation.jsonl, seas/none/validation, requests of seas" in found.looked_in("seas", "")
     fetched = TaskShelf(["seas"], [str(tmp_path / "tasks")], None)
     assert fetched.load(["seas"]).missing == {"seas": "no network"}
-    assert "give that folder as --data-dir" in fetched.looked_in("seas")
+    assert "could not be fetched (no network); put it into" in fetched.looked_in("seas", "no network")
 
 
 def test_the_test_split_counts_where_the_task_has_one(tmp_path):

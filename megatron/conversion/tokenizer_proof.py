@@ -27,7 +27,7 @@ ODD_TEXTS = (
     "line\r\nline",
     "no\u00a0break \u200b zero",
     "\u2581 a \u2581word",
-    "caf\u00e9 cafe\u0301 \ufb01ne \u00bd \u212b \u2026",
+    "na\u00efve nai\u0308ve \ufb01ne \u00bd \u212b \u2026",
     "\u4f60\u597d \u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0639\u0631\u0628\u064a",
     "\U0001f642\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001d11e",
     "0123456789 3.14e-10 x_1 = {'a': [1, 2]}",

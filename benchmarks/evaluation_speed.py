@@ -1,12 +1,14 @@
-"""Log-likelihoods of multiple-choice questions on CPU: ours against lm-eval's `hf` class, with the same weights.
+"""Log-likelihoods of answers on CPU: ours against lm-eval's `hf` class, with the same weights.
 
-    python -m benchmarks.evaluation_speed               a GPT-2 of 8.5 million parameters, vocabulary 8192
+    python -m benchmarks.evaluation_speed               a GPT-2 of 8.7 million parameters, vocabulary 8192
+    python -m benchmarks.evaluation_speed --model t5    a T5 of 9.4 million
     python -m benchmarks.evaluation_speed --large       GPT-2's smallest, 124 million parameters, vocabulary 50257
     python -m benchmarks.evaluation_speed --one-token   answers of one token, as A, B, C and D
 
-A request is a context and one of four answers, 20 to 200 tokens together; the four requests of a question share its
-context. Both get token ids, so that no tokenizer is measured, and take turns in one process with the same threads. The
-peer runs with several batch sizes; the fastest counts. Before anything is timed the scores of both are compared.
+A request is a context and an answer, 20 to 200 tokens together. First four requests share each context, as those of a
+question do, then each has its own. Both get token ids, so that no tokenizer is measured, and take turns in one process
+with the same threads. The peer runs with several batch sizes; the fastest counts. Before anything is timed the scores
+of both are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import logging
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -35,12 +37,23 @@ from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import score
 from megatron.evaluation.scored_rows import ScoreRequest
 from megatron.layout.grid import Grid
+from megatron.layout.initial_weights import global_names
 from megatron.layout.options import LayoutOptions
 from megatron.loop.setup import ModelRecipe, build_chunks
 
-SMALL = {"vocab_size": 8192, "n_positions": 1024, "n_embd": 256, "n_layer": 8, "n_head": 4}
-LARGE = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
-TOY = {"vocab_size": 128, "n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 2}
+SMALL: Mapping[str, Mapping[str, int]] = {
+    "gpt2": {"vocab_size": 8192, "n_embd": 256, "n_layer": 8, "n_head": 4},
+    "t5": {"vocab_size": 8192, "d_model": 256, "d_kv": 64, "d_ff": 1024, "num_layers": 4, "num_heads": 4},
+}
+LARGE: Mapping[str, Mapping[str, int]] = {
+    "gpt2": {"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12},
+    "t5": {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
+}
+TOY: Mapping[str, Mapping[str, int]] = {
+    "gpt2": {"vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 2},
+    "t5": {"vocab_size": 128, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+}
+POSITIONS, DECODER_POSITIONS = 1024, 256
 PEER_BATCH_SIZES = (1, 8, 32)
 ANSWERS, SHORTEST, LONGEST, LONGEST_ANSWER = 4, 20, 200, 16
 TOLERANCE = 1e-3  # of a log-likelihood, float32 on both sides
@@ -49,13 +62,14 @@ Contestant = Callable[[], list[tuple[float, bool]]]
 
 
 def main() -> None:
-    """Compare the scores, take turns, print the table."""
+    """Compare the scores, take turns, print a table for each number of answers to a context."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(SMALL), default="gpt2")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--large", action="store_true", help="GPT-2's smallest instead of a model of 8.5 million weights")
+    size.add_argument("--large", action="store_true", help="GPT-2's or T5's size instead of some 8 million weights")
     size.add_argument("--toy", action="store_true", help="a tiny model, to try the program")
     parser.add_argument("--one-token", action="store_true", help="answers of one token")
-    parser.add_argument("--questions", type=int, default=32, help="with four answers each (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=128, help="contexts with an answer (default: %(default)s)")
     parser.add_argument("--micro-batch-size", type=int, default=2, help="rows of ours (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="measured turns of each (default: %(default)s)")
     arguments = parser.parse_args()
@@ -66,89 +80,95 @@ def main() -> None:
     from megatron.layout import grid as grids
 
     grid = grids.initialise(LayoutOptions(), device)
-    theirs = random_gpt2(LARGE if arguments.large else TOY if arguments.toy else SMALL)
-    requests = questions(arguments.questions, theirs.config.vocab_size, one_token=arguments.one_token)
-    contestants = {"ours": our_scorer(theirs, requests, device, grid, arguments.micro_batch_size)}
-    for batch_size in PEER_BATCH_SIZES:
-        contestants[f"lm-eval hf, batch {batch_size}"] = hugging_face_scorer(theirs, requests, batch_size)
-    difference = largest_difference([run() for run in contestants.values()])
-    seconds, cpu_seconds = take_turns(contestants, requests, device, arguments.rounds)
+    sizes = LARGE if arguments.large else TOY if arguments.toy else SMALL
+    theirs = random_model(arguments.model, sizes)
     print(
-        f"{device.name}, float32, {theirs.num_parameters():,} parameters, {len(requests)} requests, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, load {os.getloadavg()[0]:.1f}; "
-        f"log-likelihoods differ by {difference:.1e} at most"
+        f"{device.name}, float32, {theirs.num_parameters():,} parameters, {arguments.requests} requests, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
-    print_table(seconds, cpu_seconds, len(requests))
+    for answers, title in ((ANSWERS, f"shared context ({ANSWERS} choices)"), (1, "a context for each answer")):
+        requests = questions(arguments.requests, theirs.config.vocab_size, answers, one_token=arguments.one_token)
+        scorer = partial(our_scorer, arguments.model, theirs, requests, device, grid, arguments.micro_batch_size)
+        contestants = {"ours": scorer()}
+        if answers > 1:
+            contestants["ours, nothing shared"] = scorer(shares_contexts=False)
+        for batch_size in PEER_BATCH_SIZES:
+            contestants[f"lm-eval hf, batch {batch_size}"] = hugging_face_scorer(theirs, requests, batch_size)
+        difference = largest_difference([run() for run in contestants.values()])
+        seconds, cpu_seconds = take_turns(contestants, requests, device, arguments.rounds)
+        print(f"{title}; log-likelihoods differ by {difference:.1e} at most; load {os.getloadavg()[0]:.1f}")
+        print_table(seconds, cpu_seconds, len(requests))
     grids.shut_down()
 
 
-def random_gpt2(sizes: dict[str, int]) -> transformers.GPT2LMHeadModel:
-    """transformers' GPT-2 with random weights, ready to be scored."""
+def random_model(family: str, sizes: Mapping[str, Mapping[str, int]]) -> transformers.PreTrainedModel:
+    """transformers' model with random weights, ready to be scored."""
     torch.manual_seed(0)
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+    more = {"n_positions": POSITIONS} if family == "gpt2" else {"pad_token_id": 0, "decoder_start_token_id": 0}
+    config = transformers.AutoConfig.for_model(family, **sizes[family], **more, bos_token_id=0, eos_token_id=0)
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    return kind.from_config(config, dtype=torch.float32).eval()
 
 
-def questions(count: int, vocabulary_size: int, *, one_token: bool) -> list[ScoreRequest]:
-    """Four requests a question, SHORTEST to LONGEST tokens each, at least half of them context."""
+def questions(count: int, vocabulary_size: int, answers: int, *, one_token: bool) -> list[ScoreRequest]:
+    """Requests of SHORTEST to LONGEST tokens, at least half of them context, which so many of them share."""
     rng = np.random.default_rng(0)
     requests = []
-    for _ in range(count):
+    for _ in range(count // answers):
         whole = int(rng.integers(SHORTEST, LONGEST + 1))
         longest = 1 if one_token else min(LONGEST_ANSWER, whole // 2)
         context = tuple(rng.integers(1, vocabulary_size, whole - longest).tolist())
-        for _ in range(ANSWERS):
+        for _ in range(answers):
             length = int(rng.integers(1, longest + 1))
             requests.append(ScoreRequest(context, tuple(rng.integers(1, vocabulary_size, length).tolist())))
     return requests
 
 
 def our_scorer(
-    theirs: transformers.GPT2LMHeadModel,
+    name: str,
+    theirs: transformers.PreTrainedModel,
     requests: Sequence[ScoreRequest],
     device: Device,
     grid: Grid,
     micro_batch_size: int,
+    *,
+    shares_contexts: bool = True,
 ) -> Contestant:
     """Our scorer, on the peer's weights in our model."""
-    family, tensors = FAMILIES["gpt2"], theirs.state_dict()
+    family, tensors = FAMILIES[name], theirs.state_dict()
     described = family.describe(theirs.config.to_dict(), tensors)
     architecture = ARCHITECTURES[described.architecture]()
+    lengths = (POSITIONS, DECODER_POSITIONS)
     recipe = ModelRecipe(
         architecture=architecture,
         model=described.model,
         vocabulary_size=described.vocabulary_size,
-        max_positions=described.max_positions,
+        max_positions=POSITIONS,
         seed=1,
+        lengths=lengths,
     )
     _, attend = choose_backend("auto")
     _, chunks = build_chunks(recipe, LayoutOptions(), grid, device, torch.float32, attend)
-    parameters = dict(chunks[0].named_parameters())
+    parameters = dict(global_names(chunks[0]))
     for pair in expand(family.rules(described), described):
         parameters[pair.ours].data.copy_(pair.to_ours(tensors))
     rows = PromptRows(
         architecture=architecture,
-        rules=RowRules(seq_length=described.max_positions, end_token=0),
-        reads_running_text=True,
+        rules=RowRules(seq_length=lengths[0], decoder_seq_length=lengths[1], end_token=0),
+        reads_running_text=not theirs.config.is_encoder_decoder,
         ends_inputs=False,
     )
+    scored = partial(score, chunks, grid, device, requests, rows, vocabulary_size=described.vocabulary_size)
 
     def run() -> list[tuple[float, bool]]:
-        scores = score(
-            chunks,
-            grid,
-            device,
-            requests,
-            rows,
-            vocabulary_size=described.vocabulary_size,
-            micro_batch_size=micro_batch_size,
-        )
+        scores = scored(micro_batch_size=micro_batch_size, shares_contexts=shares_contexts)
         return [(one.log_likelihood, one.is_greedy) for one in scores]
 
     return run
 
 
 def hugging_face_scorer(
-    theirs: transformers.GPT2LMHeadModel, requests: Sequence[ScoreRequest], batch_size: int
+    theirs: transformers.PreTrainedModel, requests: Sequence[ScoreRequest], batch_size: int
 ) -> Contestant:
     """lm-eval's own class around the peer; its tokenizer is never asked."""
     from lm_eval.models.huggingface import HFLM
@@ -157,7 +177,7 @@ def hugging_face_scorer(
 
     words = Tokenizer(WordLevel({"end": 0}, unk_token="end"))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="end", pad_token="end")
-    peer = HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=batch_size, max_length=theirs.config.n_positions)
+    peer = HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=batch_size, max_length=POSITIONS)
     # lm-eval knows requests by their texts, which are all different.
     encoded = [
         ((str(number), ""), list(request.context), list(request.continuation))

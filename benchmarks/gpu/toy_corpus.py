@@ -14,11 +14,11 @@ WORDS, DOCUMENT = 255, 500
 END = "</s>"
 
 
-def write_vocabulary(folder: Path) -> Path:
-    """A Hugging Face tokenizer folder of WORDS words and an end of document."""
+def write_vocabulary(folder: Path, size: int = WORDS) -> Path:
+    """A Hugging Face tokenizer folder of so many words and an end of document."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = {f"w{number}": number for number in range(WORDS)}
-    special = {"id": WORDS, "content": END, "special": True}
+    words = {f"w{number}": number for number in range(size)}
+    special = {"id": size, "content": END, "special": True}
     special |= {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     tokenizer = {
         "version": "1.0",
@@ -29,7 +29,7 @@ def write_vocabulary(folder: Path) -> Path:
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": None,
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": {**words, END: WORDS}, "unk_token": "w0"},
+        "model": {"type": "WordLevel", "vocab": {**words, END: size}, "unk_token": "w0"},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))

@@ -15,7 +15,8 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor, nn
 
-from megatron.attention.key_value_cache import KeyValueCache
+from megatron.attention.branches import attend_with_branches
+from megatron.attention.key_value_cache import KeyValueCache, bias_for
 from megatron.attention.registry import AttentionBackend
 from megatron.records.batch import Visibility
 
@@ -37,6 +38,14 @@ class AttentionInputs(PackedSeqParams):
 
     def __post_init__(self) -> None:
         self.qkv_format = "sbhd"
+        self._rotation: tuple[Tensor, Tensor] | None = None
+
+    def rotation(self, angles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(cosine, sine) [s, b, 1, 1, w] of angles [s, b, 1, w], which are those of all layers: computed once."""
+        if self._rotation is None:
+            wide = angles.unsqueeze(2)
+            self._rotation = wide.cos().to(dtype), wide.sin().to(dtype)
+        return self._rotation
 
 
 class DistanceBias(nn.Module):
@@ -113,14 +122,17 @@ class CoreAttention(MegatronModule):
         visibility, cache = packed_seq_params.visibility, packed_seq_params.cache
         bias = packed_seq_params.distance_bias if attention_mask is None else attention_mask
         assert visibility is not None, "the visibility travels on packed_seq_params"
-        if self.relative_bias is not None and self.bucket_function is not None:
-            bias = self.relative_bias(self.bucket_function(query.shape[0], visibility.num_keys, query.device))
+        if self.relative_bias is not None:
+            bias = bias_for(cache, self.relative_bias, self._own_bias, query.shape[0], visibility.num_keys)
         dropout = self.dropout if self.training else 0.0
 
         def attend() -> Tensor:
             q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
             if cache is not None:
                 k, v = cache.extend(self, k, v)
+            if visibility.branches:
+                assert cache is None and not dropout, "branches are of rows that are only read, and at once"
+                return attend_with_branches(self.attend, q, k, v, visibility, scale=self.scale, distance_bias=bias)
             return self.attend(q, k, v, visibility, scale=self.scale, distance_bias=bias, dropout_p=dropout)
 
         if dropout and not self.config.sequence_parallel:  # under SP the block has already forked the generator
@@ -130,3 +142,9 @@ class CoreAttention(MegatronModule):
             context = attend()
         context = context.permute(2, 0, 1, 3)
         return context.reshape(*context.shape[:2], -1)
+
+    def _own_bias(self, num_queries: int, num_keys: int) -> Tensor:
+        """The layer's bias by distance, float32 [local heads, s_q + s_k - 1]."""
+        assert self.relative_bias is not None and self.bucket_function is not None, "made with a table and buckets"
+        bias: Tensor = self.relative_bias(self.bucket_function(num_queries, num_keys, self.relative_bias.weight.device))
+        return bias

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megatron.attention import sdpa
+from megatron.attention import one_query
 from megatron.attention.interval_softmax import interval_softmax
+from megatron.attention.one_query import is_one_query
 from megatron.attention.query_blocks import QueryBlock, query_blocks
 from megatron.device.native import native_ops_available
 from megatron.records.batch import Visibility
@@ -31,8 +32,10 @@ def attend(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention over key intervals: the signature and the promises of `registry.AttentionBackend`."""
-    if _has_one_query(query):
-        return sdpa.attend(query, key, value, visibility, scale=scale, distance_bias=distance_bias, dropout_p=dropout_p)
+    if is_one_query(query):
+        return one_query.attend(
+            query, key, value, visibility, scale=scale, distance_bias=distance_bias, dropout_p=dropout_p
+        )
     if native_ops_available() and not dropout_p and _takes_tiles(query):
         return torch.ops.triarch.interval_attention(query, key, value, visibility.intervals, distance_bias, scale)[0]
     batch, num_heads, num_queries, width = query.shape
@@ -45,11 +48,6 @@ def attend(
     else:
         context = _plain_attention(query, key, value, distance_bias, visibility.intervals, scale, dropout_p)
     return context.view(batch, num_heads, num_queries, width)
-
-
-def _has_one_query(query: Tensor) -> bool:
-    """A text that is written on: tiles would copy all keys and values to use each of them once."""
-    return query.device.type == "cpu" and query.shape[2] == 1
 
 
 def _takes_tiles(query: Tensor) -> bool:

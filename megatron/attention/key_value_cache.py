@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ class KeyValueCache:
 
     def __init__(self) -> None:
         self._layers: dict[nn.Module, _Stored] = {}
+        self._biases: dict[nn.Module, Tensor] = {}
 
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values of `layer` [b, groups, s_k, d], those of this pass [b, groups, s, d] at the end."""
@@ -50,3 +52,26 @@ class KeyValueCache:
         if key.shape[2]:
             stored.append(key, value)
         return stored.keys[:, :, : stored.length], stored.values[:, :, : stored.length]
+
+    def bias_of_one_query(self, owner: nn.Module, compute: Callable[[int, int], Tensor], num_keys: int) -> Tensor:
+        """compute(1, num_keys), the bias of a query on each of its keys [heads, s_k], from one computed earlier."""
+        stored = self._biases.get(owner)
+        if stored is None or stored.shape[1] < num_keys:
+            stored = self._biases[owner] = compute(1, 2 * num_keys)
+        return stored[:, -num_keys:]
+
+
+def bias_for(
+    cache: KeyValueCache | None,
+    owner: nn.Module,
+    compute: Callable[[int, int], Tensor],
+    num_queries: int,
+    num_keys: int,
+) -> Tensor:
+    """compute(num_queries, num_keys), a bias by distance [heads, s_q + s_k - 1] of `owner`, where it may from a cache.
+
+    A text that is written on asks for the same distances token by token, each time for one more.
+    """
+    if cache is None or num_queries > 1:
+        return compute(num_queries, num_keys)
+    return cache.bias_of_one_query(owner, compute, num_keys)

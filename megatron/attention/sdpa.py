@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from megatron.attention import one_query
 from megatron.attention.distance_bias import expand_distance_bias
+from megatron.attention.one_query import is_one_query
 from megatron.device.capabilities import prefers_cudnn_attention
 from megatron.records.batch import Visibility
 
@@ -35,6 +37,10 @@ def attend(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention over key intervals: the signature and the promises of `registry.AttentionBackend`."""
+    if is_one_query(query):
+        return one_query.attend(
+            query, key, value, visibility, scale=scale, distance_bias=distance_bias, dropout_p=dropout_p
+        )
     num_queries, num_keys = query.shape[2], key.shape[2]
     is_grouped = key.shape[1] != query.shape[1]
     if visibility.is_causal and num_queries == num_keys and distance_bias is None:

@@ -9,6 +9,7 @@ from megatron.cli.run_config import RunConfig
 from megatron.cli.wire_rows import row_rules
 from megatron.conversion.described_model import DescribedModel
 from megatron.objectives.registry import OBJECTIVES
+from megatron.records.example import RunningText
 
 if TYPE_CHECKING:
     from megatron.tokenization.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ def describe_run(config: RunConfig, tokenizer: Tokenizer, dtype: str = "float32"
         max_positions=model_shape(config, tokenizer.vocabulary_size).max_positions,
         begins_with_start_token=rules.begins_with_start_token,
         ends_inputs=OBJECTIVES[config.objective].ends_inputs,
+        reads_running_text=OBJECTIVES[config.objective].produces is RunningText,
         start_token=rules.start_token if rules.begins_with_start_token else None,
         end_token=tokenizer.eod_id,
         # A decoder behind an encoder begins with it.

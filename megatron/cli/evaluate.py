@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
+from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
@@ -22,7 +23,7 @@ from megatron.evaluation.options import EvaluationOptions, GenerationOptions, Sc
 
 if TYPE_CHECKING:
     from megatron.device.device import Device
-    from megatron.evaluation.lm_eval_adapter import LoadedTasks, TaskShelf
+    from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.evaluation.score import Score
     from megatron.evaluation.scored_rows import ScoreRequest
     from megatron.layout.grid import Grid
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.argv[1:] if argv is None else argv,
         SECTIONS,
         description=DESCRIPTION,
-        rules=(_model_is_there, _folders_are_there, _one_process_with_hf),
+        rules=(_model_is_there, _folders_are_there, _one_process_with_hf, _report_can_be_written),
     )
     model: ScoredModelOptions = sections["scored_model"]
     options: EvaluationOptions = sections["evaluation"]
@@ -71,6 +72,12 @@ def _folders_are_there(evaluation: EvaluationOptions) -> Iterator[str]:
             yield f"{flag} {path} is not a folder; check the path."
 
 
+def _report_can_be_written(evaluation: EvaluationOptions) -> Iterator[str]:
+    """The end of hours of work has a place."""
+    if evaluation.output_path is not None:
+        yield from unwritable("--output-path", evaluation.output_path)
+
+
 def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
     """lm-eval's class is not started by torchrun here."""
     if scored_model.hf and world_size_from_environment() > 1:
@@ -79,14 +86,20 @@ def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
 
 def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
     """Results of an exported folder, by lm-eval's own class."""
-    from megatron.evaluation.lm_eval_adapter import evaluate
+    from megatron.device.device import choose_device
+    from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
 
+    device = choose_device(model.device)  # lm-eval's own choice is CUDA, whether there is one or not
     folder = Path(str(model.hf))
     tasks = _load_tasks(options)
-    device = None if model.device == "auto" else model.device
-    arguments = {"pretrained": str(folder), "dtype": "float32", "trust_remote_code": _is_ours(folder)}
-    results = evaluate("hf", arguments, tasks, **_settings(options), device=device)
-    facts = {"name": folder.name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
+    lm = exported_model(
+        folder,
+        runs_its_code=_is_ours(folder),
+        batch_size=options.micro_batch_size,
+        device=device.torch_device.type,
+    )
+    results = evaluate(lm, tasks, **_settings(options))
+    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
     return results | {"triarch": facts | _task_facts(options, tasks)}
 
 
@@ -122,10 +135,11 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
             options.micro_batch_size,
         )
         with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
-            results = evaluate(lm, None, tasks, **_settings(options))
+            results = evaluate(lm, tasks, **_settings(options))
         if grid.is_main:
-            facts = _run_facts(model, prompt_rows.rule)
+            facts = _run_facts(model, lm.scoring_rule)
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
+        grids.wait_for_all()
     finally:
         grids.shut_down()
 
@@ -134,9 +148,11 @@ def _scorer(
     chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int, micro_batch_size: int
 ) -> Callable[[Sequence[ScoreRequest]], list[Score]]:
     """`score` of this model, with a bar on the main rank."""
+    from megatron.evaluation.same_requests import require_same_requests
     from megatron.evaluation.score import score
 
     def score_all(requests: Sequence[ScoreRequest]) -> list[Score]:
+        require_same_requests([part for one in requests for part in (one.context, one.continuation)], grid)
         with _bar("score", len(requests), "request", grid) as advance:
             return score(
                 chunks,
@@ -157,11 +173,14 @@ def _writer(
 ) -> Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]:
     """`generate` of this model, with a bar on the main rank."""
     from megatron.evaluation.generate import generate
+    from megatron.evaluation.same_requests import require_same_requests
 
     def write_all(
         prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Callable[[list[int]], bool]
     ) -> list[list[int]]:
-        with _bar("generate", None, "token", grid) as advance:
+        require_same_requests(prompts, grid)
+        at_most = -(-len(prompts) // grid.data_size) * options.max_new_tokens  # texts may end themselves
+        with _bar("generate at most", at_most, "token", grid) as advance:
             return generate(
                 chunks,
                 grid,
@@ -188,14 +207,14 @@ def _bar(what: str, total: int | None, unit: str, grid: Grid) -> Iterator[Callab
 
 def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
     """The tasks that were asked for. Raises UserError for unknown names, and for named tasks without data."""
-    from megatron.evaluation.lm_eval_adapter import TaskShelf
+    from megatron.evaluation.lm_eval_tasks import TaskShelf
 
     names = [*options.tasks, *(entry.task for entry in EAI_TASKS if options.eai_eval)]
     shelf = TaskShelf(
         names,
         options.include_path,
         None if options.data_dir is None else Path(options.data_dir),
-        with_examples=bool(options.num_fewshot),
+        options.num_fewshot,
     )
     unknown = shelf.unknown(names)
     if unknown:
@@ -203,17 +222,14 @@ def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
     tasks = shelf.load(names)
     of_the_study = {entry.task for entry in EAI_TASKS} if options.eai_eval else set()
     named = [name for name in tasks.missing if name not in of_the_study or name in options.tasks]
-    if named or not tasks.specs:
-        raise UserError(*_without_data(shelf, tasks, named or list(tasks.missing)))
-    return tasks
-
-
-def _without_data(shelf: TaskShelf, tasks: LoadedTasks, names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield (
-            f"--tasks {name} has no data: {shelf.looked_in(name)} ({tasks.missing[name]}); put a file there and name "
-            "its folder as --data-dir."
+    if named:
+        raise UserError(
+            *(f"--tasks {name} has no data: {shelf.looked_in(name, tasks.missing[name])}" for name in named)
         )
+    if not tasks.specs:
+        name, reason = next(iter(tasks.missing.items()))
+        raise UserError(f"--eai-eval found data of none of its tasks; of {name}, {shelf.looked_in(name, reason)}")
+    return tasks
 
 
 def _settings(options: EvaluationOptions) -> dict[str, Any]:
@@ -239,7 +255,13 @@ def _run_facts(model: ScoredModelOptions, rule: str) -> dict[str, Any]:
 
 def _task_facts(options: EvaluationOptions, tasks: LoadedTasks) -> dict[str, Any]:
     """What the results say of the tasks."""
-    return {"eai_eval": options.eai_eval, "limit": options.limit, "missing": tasks.missing, "data": tasks.data}
+    return {
+        "eai_eval": options.eai_eval,
+        "limit": options.limit,
+        "random": tasks.random_accuracies(),
+        "missing": tasks.missing,
+        "data": tasks.data,
+    }
 
 
 def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:

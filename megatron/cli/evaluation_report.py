@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from megatron.basics.atomic_files import atomic_writer, write_json
 from megatron.basics.option import Options, option
+from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.evaluation.report import Results, bar_chart, html_page, markdown, read_results
 
@@ -42,13 +43,20 @@ SECTIONS: dict[str, type[Options]] = {"comparison": ComparisonOptions}
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises UserError."""
     arguments = sys.argv[1:] if argv is None else argv
-    options: ComparisonOptions = parse(arguments, SECTIONS, description=DESCRIPTION)["comparison"]
+    sections = parse(arguments, SECTIONS, description=DESCRIPTION, rules=(_report_can_be_written,))
+    options: ComparisonOptions = sections["comparison"]
     runs = [read_results(Path(path)) for path in options.results]
     if options.names:
         runs = [Results(name, run.content) for name, run in zip(options.names, runs, strict=True)]
     print(markdown(runs), end="")
     if options.output_path:
         write_report(Path(options.output_path), runs)
+
+
+def _report_can_be_written(comparison: ComparisonOptions) -> Iterator[str]:
+    """The pictures have a place."""
+    if comparison.output_path is not None:
+        yield from unwritable("--output-path", comparison.output_path)
 
 
 def write_report(folder: Path, runs: Sequence[Results]) -> None:

@@ -12,13 +12,16 @@ from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents
 from megatron.checkpoint.folders import checkpoints_of
 from megatron.checkpoint.manifest import read_manifest
+from megatron.cli.comparison import judge
 from megatron.cli.described_run import describe_run
 from megatron.cli.origin import Origin, newest_checkpoint
 from megatron.cli.run_config import RunConfig
 from megatron.cli.trained_model import read_record
-from megatron.conversion.options import CheckpointChoice, SourceOptions, TargetOptions
+from megatron.cli.verify import conclude, keep
+from megatron.conversion.options import CheckpointChoice, ComparisonOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import Provenance
 from megatron.evaluation.options import TrainedModelOptions
+from megatron.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from megatron.conversion.checkpoint_weights import CheckpointWeights
@@ -26,10 +29,20 @@ if TYPE_CHECKING:
     from megatron.tokenization.tokenizer import Tokenizer
 
 
-def to_hf(source: SourceOptions, checkpoint: CheckpointChoice, target: TargetOptions) -> Path:
-    """Write the folder; its path. Raises UserError."""
-    from megatron.conversion.new_folder import require_space
+def to_hf(
+    source: SourceOptions,
+    checkpoint: CheckpointChoice,
+    target: TargetOptions,
+    comparison: ComparisonOptions | None,
+) -> Path:
+    """Write the folder, and compare it with the checkpoint; its path. Raises UserError, RunFault where they differ.
 
+    comparison: None to leave it out.
+    """
+    from megatron.conversion.new_folder import require_space
+    from megatron.conversion.verification_sample import sample_text
+
+    text = sample_text(comparison.verify_text) if comparison else None
     run_folder, save = Path(str(source.load)), Path(str(target.save))
     if not checkpoints_of(run_folder):
         raise UserError(
@@ -50,6 +63,17 @@ def to_hf(source: SourceOptions, checkpoint: CheckpointChoice, target: TargetOpt
         f"{plan.choice.described.dtype}, {plan.size / 1e6:,.1f} MB in {len(plan.shards)} files",
         file=sys.stderr,
     )
+    if text and comparison:
+        verdict, _ = judge(
+            run_folder,
+            iteration,
+            save,
+            text,
+            tokenizer_model=source.tokenizer_model,
+            tolerance=comparison.tolerance,
+        )
+        keep(verdict, save)
+        conclude(verdict, save)
     return save
 
 
@@ -77,6 +101,7 @@ def _provenance(config: RunConfig, contents: Contents) -> Provenance:
         seq_length=config.data.seq_length,
         decoder_seq_length=config.data.decoder_seq_length,
         begin_with_start_token=config.data.begin_with_start_token,
+        ends_inputs=OBJECTIVES[config.objective].is_complete,
     )
 
 

@@ -67,18 +67,18 @@ def run_folders_usable(checkpoint: CheckpointOptions) -> Iterator[str]:
     if checkpoint.load and not has_begun and not os.path.isdir(checkpoint.load):
         yield f"--load {checkpoint.load} is not a folder; check the path."
     if checkpoint.save:
-        yield from _unwritable("--save", checkpoint.save)
+        yield from unwritable("--save", checkpoint.save)
 
 
 def logging_usable(logging: LoggingOptions) -> Iterator[str]:
     """What the logs need is there."""
     if logging.tensorboard_dir:
-        yield from _unwritable("--tensorboard-dir", logging.tensorboard_dir)
+        yield from unwritable("--tensorboard-dir", logging.tensorboard_dir)
     if logging.wandb_project and importlib.util.find_spec("wandb") is None:
         yield "--wandb-project needs the wandb package; run `pip install wandb` or leave the flag out."
 
 
-def _unwritable(flag: str, folder: str) -> Iterator[str]:
+def unwritable(flag: str, folder: str) -> Iterator[str]:
     """A fault if `folder` cannot be made or written; it is judged by the part of the path that exists."""
     existing = Path(folder).absolute()
     while not os.path.lexists(existing) and existing != existing.parent:

@@ -15,12 +15,14 @@ from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.cli.chosen_cell import USUAL_OBJECTIVES
+from megatron.cli.comparison import judge
 from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.cli.run_record import tokenizer_record, write_run_record
+from megatron.cli.verify import conclude, keep
 from megatron.cli.wire_rows import build_objective
-from megatron.conversion.options import ImportOptions, SourceOptions, TargetOptions
+from megatron.conversion.options import ComparisonOptions, ImportOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import imported_stage
 from megatron.data.options import DataOptions
 from megatron.layout.options import LayoutOptions
@@ -37,13 +39,23 @@ logger = logging.getLogger(__name__)
 LEAST_MULTIPLE = 128  # of the rows of a table of words: as --make-vocab-size-divisible-by has it
 
 
-def from_hf(source: SourceOptions, target: TargetOptions, options: ImportOptions) -> Path:
-    """Write the run folder; its path. Raises UserError."""
+def from_hf(
+    source: SourceOptions, target: TargetOptions, options: ImportOptions, comparison: ComparisonOptions | None
+) -> Path:
+    """Write the run folder, and compare it with its source; its path. Raises UserError, RunFault where they differ.
+
+    comparison: None to leave it out.
+    """
+    from megatron.conversion.folder_code import brings_our_code
     from megatron.conversion.load import plan_import
     from megatron.conversion.new_folder import new_folder, require_space
+    from megatron.conversion.verification_sample import sample_text
 
+    text = sample_text(comparison.verify_text) if comparison else None
     folder, save = Path(str(source.load)), Path(str(target.save)).resolve()
     plan = plan_import(folder, family=target.family, dtype=target.dtype)
+    if comparison:
+        brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
     objective = _objective(plan, options)
     require_space(save, plan.size)
     with new_folder(save) as work:
@@ -65,6 +77,11 @@ def from_hf(source: SourceOptions, target: TargetOptions, options: ImportOptions
         f"with --load {target.save} --finetune, or adapt.py --optimizer-state fresh --schedule rewarm",
         file=sys.stderr,
     )
+    if text and comparison:
+        has_own_tokenizer = source.tokenizer_model is None
+        verdict, _ = judge(save, 0, folder, text, same_tokenizer=has_own_tokenizer, tolerance=comparison.tolerance)
+        keep(verdict, save)
+        conclude(verdict, save)
     return save
 
 

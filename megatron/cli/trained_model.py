@@ -23,6 +23,7 @@ from megatron.layout.options import LayoutOptions
 from megatron.modeling.options import ModelOptions
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from megatron.device.device import Device
@@ -64,9 +65,15 @@ def read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
 
 
 def load_model(
-    trained: TrainedModelOptions, config: RunConfig, tokenizer: Tokenizer, device: Device, grid: Grid
+    trained: TrainedModelOptions,
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    device: Device,
+    grid: Grid,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> list[nn.Module]:
-    """The chunks of this rank with the weights of the checkpoint. A collective."""
+    """The chunks of this rank with the weights of the checkpoint. A collective. dtype: that of the run where None."""
     from megatron.checkpoint.load import load_newest
     from megatron.cli.training import speaker
     from megatron.cli.wire import attention_backend, model_recipe
@@ -74,7 +81,8 @@ def load_model(
 
     _, attend = attention_backend(config, device)
     recipe = model_recipe(config, tokenizer.vocabulary_size)
-    _, chunks = build_chunks(recipe, config.layout, grid, device, compute_dtype(config.optimizer), attend)
+    dtype = dtype or compute_dtype(config.optimizer)
+    _, chunks = build_chunks(recipe, config.layout, grid, device, dtype, attend)
     say = speaker(grid)
     loaded = load_newest(Path(str(trained.load)), grid, chunks, None, iteration=trained.load_iteration, say=say)
     say(f"loaded {loaded.folder}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ MASTER_WEIGHTS = "optimizer.state.param."
 
 
 class CheckpointWeights:
-    """Whole tensors by name; at most one, and one piece of it, is in memory. Every piece that is read is checked.
+    """Tensors by name, whole or in boxes; nothing of them stays in memory. Every piece that is read is checked.
 
     dtype: of most weights as the model had them, as torch prints it without `torch.`; has_masters: the optimizer's
     float32 weights stand beside them, of which they are roundings.
@@ -29,6 +29,7 @@ class CheckpointWeights:
         """names: the tensors of the model and their shapes. Raises UserError for each that is not there so."""
         self.folder, self._entries = folder, manifest.tensors
         self._files: dict[str, TensorFile] = {}
+        self._sound: set[Piece] = set()
         faults = [*self._faults(names)]
         if faults:
             raise UserError(*faults)
@@ -43,14 +44,33 @@ class CheckpointWeights:
 
         Raises UserError that names the file where the checkpoint is damaged.
         """
-        entry = self._entries[f"{MASTER_WEIGHTS}{name}" if master else name]
-        whole = torch.empty(entry.shape, dtype=dtype_of(entry.dtype))
-        for piece in entry.pieces:
-            place = tuple(slice(start, start + size) for start, size in zip(piece.offset, piece.shape, strict=True))
-            self._read(piece, entry, whole[place])
-        return whole
+        shape = self._entry(name, master).shape
+        return self.read_box(name, (0,) * len(shape), shape, master=master)
 
-    def _read(self, piece: Piece, entry: TensorEntry, place: Tensor) -> None:
+    def read_box(self, name: str, origin: Sequence[int], shape: Sequence[int], *, master: bool = False) -> Tensor:
+        """The part of such a tensor of that shape which begins at `origin`."""
+        entry = self._entry(name, master)
+        box = torch.empty(tuple(shape), dtype=dtype_of(entry.dtype))
+        for piece in entry.pieces:
+            edges = [
+                (max(first, begin), min(first + size, begin + length))
+                for first, size, begin, length in zip(origin, shape, piece.offset, piece.shape, strict=True)
+            ]
+            if any(start >= end for start, end in edges):
+                continue
+            within = [start - begin for (start, _), begin in zip(edges, piece.offset, strict=True)]
+            part = self._read(piece, entry, within, [end - start for start, end in edges])
+            if part.shape == box.shape:
+                return part
+            place = [slice(start - first, end - first) for (start, end), first in zip(edges, origin, strict=True)]
+            box[tuple(place)] = part
+        return box
+
+    def _entry(self, name: str, master: bool) -> TensorEntry:
+        return self._entries[f"{MASTER_WEIGHTS}{name}" if master else name]
+
+    def _read(self, piece: Piece, entry: TensorEntry, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """A part of a piece, all of which is checked when it is first touched."""
         path = self.folder / piece.file
         try:
             if piece.file not in self._files:
@@ -59,14 +79,15 @@ class CheckpointWeights:
             stored = file.tensors.get(piece.name)
             if stored is None or (stored.dtype, stored.shape) != (entry.dtype, piece.shape):
                 raise BrokenFile(f"does not hold {piece.name} as it was written")
-            target = place if place.is_contiguous() else torch.empty_like(place, memory_format=torch.contiguous_format)
-            file.read_into(piece.name, target)
-            if zlib.crc32(bytes_of(target)) != piece.crc32:
-                raise BrokenFile(f"is damaged: the bytes of {piece.name} are not those that were written")
+            part = file.read_box(piece.name, origin, shape)
+            if piece not in self._sound:
+                is_whole = tuple(shape) == piece.shape
+                if (zlib.crc32(bytes_of(part)) if is_whole else file.checksum(piece.name)) != piece.crc32:
+                    raise BrokenFile(f"is damaged: the bytes of {piece.name} are not those that were written")
+                self._sound.add(piece)
         except BrokenFile as fault:
             raise UserError(f"{path} {fault}; name another checkpoint with --load-iteration.") from fault
-        if target is not place:
-            place.copy_(target)
+        return part
 
     def _faults(self, names: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         for name, shape in names.items():

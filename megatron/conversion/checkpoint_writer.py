@@ -1,4 +1,4 @@
-"""A checkpoint of weights alone, written tensor after tensor: any layout loads it, without an optimizer's state."""
+"""A checkpoint of weights alone, written block after block: any layout loads it, without an optimizer's state."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def write_checkpoint(
     run_folder: Path,
     contents: Contents,
     planned: Sequence[PlannedTensor],
-    tensors: Iterable[Tensor],
+    blocks: Iterable[Tensor],
     *,
     max_shard_bytes: int,
     advance: Callable[[int], None],
 ) -> Path:
     """Write the checkpoint of `contents.progress.iteration` into a run folder that has none: its folder.
 
-    tensors: in the order of the plan. advance: hears of bytes that are written. Raises UserError when the disk does not
-    let us write.
+    blocks: of the tensors in the order of the plan, see write_files. advance: hears of bytes that are written. Raises
+    UserError when the disk does not let us write.
     """
     iteration = contents.progress.iteration
     folder = folders.unfinished_folder(run_folder, iteration)
@@ -34,7 +34,7 @@ def write_checkpoint(
     shards = {
         f"shard_{number:05d}.safetensors": shard for number, shard in enumerate(plan_shards(stored, max_shard_bytes))
     }
-    checksums = write_files(folder, shards, tensors, advance)
+    checksums = write_files(folder, shards, blocks, advance, with_checksums=True)
     file_of = {tensor.name: file for file, shard in shards.items() for tensor in shard}
     entries = {}
     for tensor in planned:

@@ -8,6 +8,7 @@ from typing import Any
 
 from megatron.basics.errors import UserError, nearest
 from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.families.near_relatives import NEAR_RELATIVES
 from megatron.conversion.family import Family
 from megatron.conversion.registry import FAMILIES
 
@@ -62,6 +63,8 @@ def family_of(config: Mapping[str, Any], name: str | None, where: str) -> Family
             fits = f"; leave the flag out, or use {own[0].name}" if own else f", and has models of {family.model_type}"
             raise UserError(f"--family {name} is not that of {where}, a {model_type}{fits}.")
         return family
+    if not own and model_type in NEAR_RELATIVES:
+        raise UserError(f"{where}: the model_type {model_type} {NEAR_RELATIVES[model_type].reason(config)}.")
     if not own:
         types = list(dict.fromkeys(family.model_type for family in families))
         raise UserError(

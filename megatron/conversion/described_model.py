@@ -17,7 +17,8 @@ class DescribedModel:
 
     vocabulary_size: words, without the padding of the tables. max_positions: rows of a table of learned positions, and
     the length that the model is meant for. begins_with_start_token: texts of training began with `start_token`.
-    ends_inputs: complete inputs of an encoder had the end token behind them.
+    ends_inputs: complete inputs had the end token behind them. reads_running_text: training knew no inputs, so that a
+    prompt is the beginning of a text, which a prefix decoder reads from left to right as well.
     start_token, end_token, pad_token: ids, None where there is none. dtype: of the weights, as torch calls it.
     """
 
@@ -27,6 +28,7 @@ class DescribedModel:
     max_positions: int
     begins_with_start_token: bool = False
     ends_inputs: bool = True
+    reads_running_text: bool = False
     start_token: int | None = None
     end_token: int | None = None
     pad_token: int | None = None
@@ -42,6 +44,11 @@ class DescribedModel:
             max_positions=self.max_positions,
             lengths=(self.max_positions, self.max_positions),
         )
+
+    @property
+    def reads_prompts_both_ways(self) -> bool:
+        """Whether each token of a prompt sees all of it, in a row that the answer stands in too."""
+        return self.architecture == "prefix_decoder" and not self.reads_running_text
 
     def canonical_model(self) -> ModelOptions:
         """The same model with one way to say each thing: sizes given, and what follows from them left out."""

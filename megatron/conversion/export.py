@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from megatron.basics.atomic_files import atomic_writer, write_json
+from megatron.conversion.blocks import theirs_in_blocks
 from megatron.conversion.checkpoint_weights import CheckpointWeights
 from megatron.conversion.choose_family import Choice
 from megatron.conversion.hf_folder import CONFIG, INDEX_ENDING, WEIGHTS
@@ -62,7 +64,7 @@ def write_export(
     advance: hears of bytes that are written. from_masters: the float32 weights of the optimizer, not those that the
     model computed with.
     """
-    write_files(folder, plan.shards, _tensors(plan, weights, from_masters), advance)
+    write_files(folder, plan.shards, _blocks(plan, weights, from_masters), advance)
     if len(plan.shards) > 1:
         weight_map = {tensor.name: file for file, shard in plan.shards.items() for tensor in shard}
         content = {"metadata": {"total_size": plan.size}, "weight_map": weight_map}
@@ -76,6 +78,7 @@ def write_export(
             file.write(text)
 
 
-def _tensors(plan: ExportPlan, weights: CheckpointWeights, from_masters: bool) -> Iterator[Tensor]:
+def _blocks(plan: ExportPlan, weights: CheckpointWeights, from_masters: bool) -> Iterator[Tensor]:
+    read = partial(weights.read_box, master=from_masters)
     for pair in plan.pairs:
-        yield from pair.to_theirs(weights.read(pair.ours, master=from_masters)).values()
+        yield from theirs_in_blocks(pair, read)

@@ -12,6 +12,8 @@ from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.rules import Rule
 from megatron.modeling.options import ModelOptions
 
+MOST_LAYERS = 10_000  # a config is read before any tensor, and a plan for what it says has to fit in memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -54,7 +56,9 @@ class Family:
         """
         becomes_causal = by_name and self.holds_as_causal(described)
         if described.architecture not in self.architectures and not becomes_causal:
-            yield f"--family {self.name} holds {', '.join(self.architectures)}, and this is a {described.architecture}."
+            kind = described.architecture
+            article = "an" if kind[0] in "aeiou" else "a"
+            yield f"--family {self.name} holds {', '.join(self.architectures)}, and this is {article} {kind}."
             return
         model = described.canonical_model()
         for name, value in self.fixed.items():
@@ -104,7 +108,8 @@ class Family:
             if name in config and config[name] != value
         ]
         faults += [
-            f"config.json: {name} {config[name]!r} has no counterpart; known are {', '.join(map(str, values))}."
+            f"config.json: {name} {config.get(name)!r} has no counterpart; only "
+            f"{' or '.join(repr(value) for value in values if value is not None)} can be converted."
             for name, values in self.legal.items()
             if config.get(name) not in values
         ]
@@ -112,17 +117,31 @@ class Family:
             raise UserError(*faults)
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
+        model = ModelOptions(**settings)
+        layers = max(model.encoder_layers, model.decoder_layers)
+        if layers > MOST_LAYERS:
+            raise UserError(f"config.json: {layers} layers are more than the {MOST_LAYERS} that can be converted.")
+        architecture = config[self.architecture_field] if self.architecture_field else self.architectures[0]
         return DescribedModel(
-            architecture=config[self.architecture_field] if self.architecture_field else self.architectures[0],
-            model=ModelOptions(**settings),
+            architecture=architecture,
+            model=model,
             vocabulary_size=config["vocab_size"],
             max_positions=config[self.positions],
             begins_with_start_token=bool(config.get("begins_with_start_token")),
-            start_token=config.get("bos_token_id"),
-            end_token=config.get("eos_token_id"),
-            pad_token=config.get("pad_token_id"),
+            reads_running_text=architecture == "prefix_decoder" and config.get("bidirectional_prompts") is False,
+            start_token=_token(config, "bos_token_id"),
+            end_token=_token(config, "eos_token_id"),
+            pad_token=_token(config, "pad_token_id"),
             dtype=str(config.get("dtype") or "float32").removeprefix("torch."),
         )
+
+
+def _token(config: Mapping[str, Any], name: str) -> int | None:
+    """The id of a special token; the first of several, as those that end texts may be."""
+    token = config.get(name)
+    if isinstance(token, list):
+        return token[0] if token else None
+    return token
 
 
 def _setting(name: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +30,8 @@ class TensorSource(Protocol):
     def data_size(self) -> int:
         """Bytes of all tensors."""
 
-    def read(self, name: str) -> Tensor:
-        """A tensor on the host."""
+    def read_box(self, name: str, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """The part of a tensor of that shape which begins at `origin`, on the host."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,13 @@ class HfFolder:
 
     def read(self, name: str) -> Tensor:
         """A tensor on the host, in the dtype of the folder."""
+        shape = self.tensors[name].shape
+        return self.read_box(name, (0,) * len(shape), shape)
+
+    def read_box(self, name: str, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """The part of such a tensor of that shape which begins at `origin`."""
         try:
-            return self._files[name].read(name)
+            return self._files[name].read_box(name, origin, shape)
         except BrokenFile as fault:
             raise UserError(f"{self.path} {fault}; download or save it again.") from fault
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from megatron.basics.errors import UserError
+from megatron.conversion.blocks import ours_in_blocks, row_ranges
 from megatron.conversion.choose_family import family_of
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.family import Family
 from megatron.conversion.hf_folder import CONFIG, HfFolder
 from megatron.conversion.provenance import Provenance
 from megatron.conversion.rules import Pair, expand
-from megatron.conversion.tensor_file import DTYPES, dtype_of
+from megatron.conversion.tensor_file import DTYPES
 from megatron.conversion.tensor_names import Matching, match, today
 from megatron.conversion.tensor_writer import PlannedTensor
 
@@ -47,13 +48,12 @@ class ImportPlan:
         return [PlannedTensor(pair.ours, self.described.dtype, pair.shape) for pair in self.pairs]
 
     def tensors(self) -> Iterator[Tensor]:
-        """The same, in their order, one at a time."""
-        dtype = dtype_of(self.described.dtype)
+        """The same, in their order, each as one block of rows or several."""
         for pair in self.pairs:
-            theirs = {name: self.folder.read(self.matching.names[name]) for name in pair.theirs}
-            if len({part.dtype for part in theirs.values()}) > 1:
-                theirs = {name: part.to(dtype) for name, part in theirs.items()}
-            yield pair.to_ours(theirs)
+            yield from ours_in_blocks(pair, self._read)
+
+    def _read(self, name: str, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        return self.folder.read_box(self.matching.names[name], origin, shape)
 
 
 def plan_import(path: Path, *, family: str | None, dtype: str | None) -> ImportPlan:
@@ -70,7 +70,11 @@ def plan_import(path: Path, *, family: str | None, dtype: str | None) -> ImportP
     _require_equal(folder, matching)
     provenance = Provenance.of_config(folder.config)
     if provenance is not None:
-        described = replace(described, begins_with_start_token=provenance.begin_with_start_token)
+        described = replace(
+            described,
+            begins_with_start_token=provenance.begin_with_start_token,
+            ends_inputs=provenance.ends_inputs,
+        )
     return ImportPlan(folder, chosen, described, provenance, matching)
 
 
@@ -121,9 +125,17 @@ def _require_weights(folder: HfFolder, matching: Matching) -> None:
 def _require_equal(folder: HfFolder, matching: Matching) -> None:
     """Tensors that a model holds once must be equal wherever a folder has them."""
     for copy, of in matching.copies:
-        one, other = folder.read(copy), folder.read(of)
-        if one.dtype != other.dtype or not torch.equal(one, other):
+        if folder.tensors[copy] != folder.tensors[of] or not _hold_the_same(folder, copy, of):
             raise UserError(
                 f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (tie_word_embeddings) they are one tensor; "
                 "correct whichever is wrong."
             )
+
+
+def _hold_the_same(folder: HfFolder, one: str, other: str) -> bool:
+    shape = folder.tensors[one].shape
+    for first, last in row_ranges(shape):
+        box = (first, *(0 for _ in shape[1:])), (last - first, *shape[1:])
+        if not torch.equal(folder.read_box(one, *box), folder.read_box(other, *box)):
+            return False
+    return True

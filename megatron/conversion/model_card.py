@@ -112,9 +112,24 @@ def _use(name: str, plan: ExportPlan) -> str:
         lines.append(
             f"The class is in {', '.join(f'`{file}`' for file in plan.choice.family.files)} beside the weights."
         )
-    if plan.choice.described.begins_with_start_token:
-        lines.append("Texts begin with the start token, which the tokenizer puts in front of them.")
+    lines += _reading(plan)
     return "\n".join(lines)
+
+
+def _reading(plan: ExportPlan) -> Iterator[str]:
+    """What callers must know of prompts."""
+    described = plan.choice.described
+    if described.begins_with_start_token:
+        yield "Texts begin with the start token, which the tokenizer puts in front of them."
+    if described.reads_prompts_both_ways:
+        yield (
+            "`generate` reads a prompt both ways, as in training: each of its tokens sees all of it. `forward` reads "
+            "from left to right unless `prefix_lengths` or `token_type_ids` say what the prompt is; so `lm_eval` "
+            "writes behind prompts that are read both ways, and scores answers behind contexts that are read from left "
+            "to right. Triarch's own `tools/evaluate.py --load` scores behind contexts that are read both ways."
+        )
+    if described.ends_inputs and not _reads_with_an_encoder(plan):
+        yield "Inputs ended with the end token in training, and the tokenizer does not add it: put it behind a prompt."
 
 
 def _reads_with_an_encoder(plan: ExportPlan) -> bool:

@@ -20,11 +20,11 @@ class SourceOptions(Options):
     group: ClassVar[str] = "source"
 
     load: str | None = option(
-        None, "to-hf: run folder with checkpoints, written on any layout. from-hf: folder of Hugging Face."
+        None, "to-hf, verify: run folder with checkpoints, written on any layout. from-hf: folder of Hugging Face."
     )
     tokenizer_model: str | None = option(
         None,
-        "to-hf: the run's tokenizer, where it has moved. from-hf: a tokenizer for a folder without one, or "
+        "to-hf, verify: the run's tokenizer, where it has moved. from-hf: a tokenizer for a folder without one, or "
         "instead of the folder's.",
     )
 
@@ -38,7 +38,7 @@ class SourceOptions(Options):
 class CheckpointChoice(Options):
     """Which checkpoint of a run folder."""
 
-    group: ClassVar[str] = "to-hf"
+    group: ClassVar[str] = "to-hf and verify"
 
     load_iteration: int | None = option(
         None, "Checkpoint of --load to take. Default: the newest complete one.", minimum=0
@@ -104,6 +104,46 @@ class ImportOptions(Options):
         "Kind of --tokenizer-model. Default: SentencePieceTokenizer for a file, HuggingFaceTokenizer for a folder.",
         choices=("SentencePieceTokenizer", "HuggingFaceTokenizer"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Options):
+    """What a checkpoint is compared with."""
+
+    group: ClassVar[str] = "verify"
+
+    hf: str | None = option(None, "Hugging Face folder to compare with the checkpoint.", metavar="FOLDER")
+
+    def rules(self) -> Iterator[str]:
+        """There must be something to compare with."""
+        if not self.hf:
+            yield "--hf is missing; name the Hugging Face folder to compare with the checkpoint."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(Options):
+    """How the model of a folder is compared with that of a checkpoint."""
+
+    group: ClassVar[str] = "comparison"
+
+    verify_text: str | None = option(
+        None, "Text on which logits are compared. Default: some of Python's documentation.", metavar="FILE"
+    )
+    tolerance: float | None = option(
+        None,
+        "Largest difference of float32 logits that passes. Default: 1e-4, times the logits' root mean square where "
+        "that is above 1.",
+        minimum=0.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoComparisonOptions(Options):
+    """Whether what is written is compared with what it was made of."""
+
+    group: ClassVar[str] = "to-hf and from-hf without a comparison"
+
+    no_verify: bool = option(False, "Write without comparing the logits of both models at the end.")
 
 
 def _size(text: str) -> tuple[float, str]:

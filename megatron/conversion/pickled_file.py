@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,9 +33,10 @@ class PickledFile:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self._content.values())
 
-    def read(self, name: str) -> Tensor:
-        """A tensor on the host, in the dtype of the file."""
-        return self._content[name].detach().clone(memory_format=torch.contiguous_format)
+    def read_box(self, name: str, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """The part of a tensor of that shape which begins at `origin`, on the host."""
+        box = tuple(slice(start, start + length) for start, length in zip(origin, shape, strict=True))
+        return self._content[name].detach()[box].clone(memory_format=torch.contiguous_format)
 
 
 def _load(path: Path) -> dict[str, Tensor]:

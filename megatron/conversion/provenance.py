@@ -10,6 +10,16 @@ from megatron.basics.errors import UserError
 
 ENTRY = "triarch"  # of config.json, which transformers keeps as it is
 STAGE = {"architecture": str, "objective": str, "tokens": int, "loss_tokens": int}
+KINDS = {
+    "architecture": str,
+    "objective": str,
+    "iteration": int,
+    "lineage": list,
+    "seq_length": int,
+    "decoder_seq_length": int | None,
+    "begin_with_start_token": bool,
+    "ends_inputs": bool,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +27,7 @@ class Provenance:
     """architecture, objective, iteration: of the checkpoint. lineage: what the weights were trained on, oldest first.
 
     seq_length, decoder_seq_length: rows of its run, in tokens. begin_with_start_token: as --begin-with-start-token.
+    ends_inputs: complete inputs had the end token behind them.
     """
 
     architecture: str
@@ -26,6 +37,7 @@ class Provenance:
     seq_length: int
     decoder_seq_length: int | None
     begin_with_start_token: bool
+    ends_inputs: bool = True
 
     def entry(self) -> dict[str, Any]:
         """For config.json."""
@@ -39,7 +51,8 @@ class Provenance:
             return None
         try:
             provenance = cls(**entry)
-            is_sound = all(_is_stage(stage) for stage in provenance.lineage)
+            is_sound = all(isinstance(getattr(provenance, name), kind) for name, kind in KINDS.items())
+            is_sound = is_sound and all(_is_stage(stage) for stage in provenance.lineage)
         except TypeError:
             is_sound = False
         if not is_sound:

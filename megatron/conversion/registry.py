@@ -8,6 +8,7 @@ FAMILIES = Registry(
         "llama": "megatron.conversion.families.llama:LLAMA",
         "qwen2": "megatron.conversion.families.llama:QWEN2",
         "qwen3": "megatron.conversion.families.llama:QWEN3",
+        "gemma": "megatron.conversion.families.gemma:GEMMA",
         "gpt2": "megatron.conversion.families.gpt2:GPT2",
         "gpt_neox": "megatron.conversion.families.gpt_neox:GPT_NEOX",
         "t5": "megatron.conversion.families.t5:T5_FAMILY",

@@ -1,4 +1,4 @@
-"""Safetensors files, read one tensor after the other.
+"""Safetensors files, read one tensor, or a box of one, after the other.
 
 A map of the file, which the library's own reader keeps, would leave every page that was read in the memory of the
 process; a conversion of a large model is to fit a small machine.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # What a header calls the types of weights, and what torch calls them.
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+CHECKED_AT_ONCE = 1 << 20  # bytes: they stay in the processor's cache
 
 
 class BrokenFile(Exception):
@@ -67,23 +72,53 @@ class TensorFile:
 
     def read(self, name: str) -> Tensor:
         """A tensor on the host, in the dtype of the file."""
-        stored = self.tensors[name]
-        whole = torch.empty(stored.shape, dtype=dtype_of(stored.dtype))
-        self.read_into(name, whole)
-        return whole
+        shape = self.tensors[name].shape
+        return self.read_box(name, (0,) * len(shape), shape)
 
-    def read_into(self, name: str, target: Tensor) -> None:
-        """The same, into a contiguous tensor of its dtype and shape."""
-        place = bytes_of(target)
-        assert len(place) == self._sizes[name], f"{name} has {self._sizes[name]} bytes"
+    def read_box(self, name: str, origin: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """The part of a tensor of that shape which begins at `origin`; nothing besides is read."""
+        stored = self.tensors[name]
+        box = torch.empty(tuple(shape), dtype=dtype_of(stored.dtype))
+        starts, size = _runs(stored.shape, origin, shape, box.element_size())
+        self._fill(name, bytes_of(box), (starts + self._starts[name]).tolist(), size)
+        return box
+
+    def checksum(self, name: str) -> int:
+        """CRC-32 of the bytes of a tensor."""
+        checksum, buffer = 0, memoryview(bytearray(CHECKED_AT_ONCE))
+        for start in range(0, self._sizes[name], CHECKED_AT_ONCE):
+            part = buffer[: self._sizes[name] - start]
+            self._fill(name, part, [self._starts[name] + start], len(part))
+            checksum = zlib.crc32(part, checksum)
+        return checksum
+
+    def _fill(self, name: str, place: memoryview, starts: Iterable[int], size: int) -> None:
+        """Read `size` bytes from each start on, one behind the other."""
         try:
-            with open(self.path, "rb") as file:
-                file.seek(self._starts[name])
-                count = file.readinto(place)
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                for number, start in enumerate(starts):
+                    rest = place[number * size : (number + 1) * size]
+                    while count := len(rest) and os.preadv(descriptor, [rest], start):
+                        rest, start = rest[count:], start + count
+                    if rest:
+                        raise BrokenFile(f"ends inside {name}")
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise BrokenFile(f"cannot be read at {name} ({error})") from error
-        if count != len(place):
-            raise BrokenFile(f"ends inside {name}")
+
+
+def _runs(
+    whole: Sequence[int], origin: Sequence[int], shape: Sequence[int], itemsize: int
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+    """Where the bytes of a box begin in those of the whole tensor, and how many lie together at each place."""
+    steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
+    cut = max((axis for axis, length in enumerate(shape) if length != whole[axis]), default=0)
+    starts = np.full(1, sum(first * step for first, step in zip(origin, steps, strict=True)), np.int64)
+    for axis in range(cut):
+        starts = (starts[:, None] + np.arange(shape[axis]) * steps[axis]).ravel()
+    return starts * itemsize, math.prod(shape[cut:]) * itemsize
 
 
 def dtype_of(name: str) -> torch.dtype:

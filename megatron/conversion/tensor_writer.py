@@ -1,15 +1,19 @@
-"""Safetensors files, written one tensor after the other: the header says beforehand what will come."""
+"""Safetensors files, written block after block: the header says beforehand what will come."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -20,7 +24,8 @@ from megatron.conversion.tensor_file import DTYPES, bytes_of, dtype_of
 
 CODES = {name: code for code, name in DTYPES.items()}
 ALIGNMENT = 8  # of a header's length, as the format asks
-BLOCK = 1 << 20  # numbers that are turned into another dtype at once: they stay in the processor's cache
+TURNED_AT_ONCE = 1 << 20  # numbers, from one dtype into another: they stay in the processor's cache
+AHEAD = 8  # blocks
 
 
 @dataclass(frozen=True)
@@ -53,28 +58,38 @@ def plan_shards(planned: Iterable[PlannedTensor], max_bytes: int) -> list[list[P
 def write_files(
     folder: Path,
     shards: Mapping[str, Sequence[PlannedTensor]],
-    tensors: Iterable[Tensor],
+    blocks: Iterable[Tensor],
     advance: Callable[[int], None],
+    *,
+    with_checksums: bool = False,
 ) -> dict[str, int]:
-    """Write all shards, durably: the CRC-32 of each tensor's bytes, by its name.
+    """Write all shards, durably: the CRC-32 of each tensor's bytes, by its name, where they are wanted.
 
-    tensors: in the order of the plan, of its shapes; each is turned into the planned dtype. They are made in a thread
-    beside the one that writes, one ahead of it. advance: hears of bytes that are written. Raises UserError when the
-    disk does not let us write, and for a number that the planned dtype cannot hold.
+    blocks: the tensors in the order of the plan, each as one block of rows or several; they are turned into the planned
+    dtypes. Blocks are made in a thread beside the one that writes, a few ahead of it. advance: hears of bytes that are
+    written. Raises UserError when the disk does not let us write, and for a number that the planned dtype cannot hold.
     """
-    checksums = {}
-    made = _one_ahead(iter(tensors))
-    for file_name, planned in shards.items():
-        with atomic_writer(folder / file_name) as file:
-            file.write(_header(planned))
-            for plan in planned:
-                checksum = 0
-                for block in _blocks(next(made), plan):
-                    checksum = zlib.crc32(block, checksum)
-                    file.write(block)
-                    advance(len(block))
-                checksums[plan.name] = checksum
+    names = [plan.name for planned in shards.values() for plan in planned] if with_checksums else []
+    checksums = dict.fromkeys(names, 0)
+    with _one_thread_each(), contextlib.closing(_some_ahead(iter(blocks))) as made:
+        for file_name, planned in shards.items():
+            with atomic_writer(folder / file_name) as file:
+                file.write(_header(planned))
+                for plan in planned:
+                    for part in _bytes_of(plan, made):
+                        if with_checksums:
+                            checksums[plan.name] = zlib.crc32(part, checksums[plan.name])
+                        _write(file, part)
+                        advance(len(part))
     return checksums
+
+
+def _write(file: IO[bytes], part: memoryview) -> None:
+    """Write, and let the disk begin at once: at the end of the file little is left to wait for."""
+    place = file.tell()
+    file.write(part)
+    # For pages that have not reached the disk this advice means: send them there. None of them is dropped.
+    os.posix_fadvise(file.fileno(), place, len(part), os.POSIX_FADV_DONTNEED)
 
 
 def _header(planned: Sequence[PlannedTensor]) -> bytes:
@@ -89,22 +104,38 @@ def _header(planned: Sequence[PlannedTensor]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _blocks(tensor: Tensor, plan: PlannedTensor) -> Iterator[memoryview]:
+def _bytes_of(plan: PlannedTensor, made: Iterator[Tensor]) -> Iterator[memoryview]:
     """The bytes of a tensor in the planned dtype, part after part."""
-    assert tuple(tensor.shape) == plan.shape, f"{plan.name} is {list(tensor.shape)}, planned was {list(plan.shape)}"
     dtype = dtype_of(plan.dtype)
-    for block in tensor.reshape(-1).split(BLOCK):
-        turned = block.to(dtype)
-        is_narrowed = torch.finfo(dtype).max < torch.finfo(block.dtype).max
-        if is_narrowed and not torch.equal(turned.isfinite(), block.isfinite()):
-            raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
-        yield bytes_of(turned)
+    left = math.prod(plan.shape)
+    while left:
+        block = next(made)
+        left -= block.numel()
+        fits = left >= 0 and (not block.numel() or tuple(block.shape[1:]) == plan.shape[1:])
+        assert fits, f"a block {list(block.shape)} of {plan.name} {list(plan.shape)}"
+        for part in block.reshape(-1).split(TURNED_AT_ONCE):
+            turned = part.to(dtype)
+            is_narrowed = torch.finfo(dtype).max < torch.finfo(part.dtype).max
+            if is_narrowed and not torch.equal(turned.isfinite(), part.isfinite()):
+                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
+            yield bytes_of(turned)
 
 
-def _one_ahead(tensors: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same, each made while the one before it is in use."""
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Operations of torch stay in the thread that calls them: they move bytes, and helpers would only spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _some_ahead(blocks: Iterator[Tensor]) -> Generator[Tensor]:
+    """The same, of which the next ones are made while one is in use."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        coming = thread.submit(next, tensors, None)
-        while (tensor := coming.result()) is not None:
-            coming = thread.submit(next, tensors, None)
-            yield tensor
+        coming = deque(thread.submit(next, blocks, None) for _ in range(AHEAD))
+        while (block := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, blocks, None))
+            yield block

@@ -73,12 +73,17 @@ def export_tokenizer(tokenizer: Tokenizer, folder: Path, described: DescribedMod
     return proof
 
 
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer that transformers opens."""
+    return bool(_vocabularies(folder))
+
+
 def import_tokenizer(folder: Path, run_folder: Path) -> tuple[str, Path]:
     """Copy a folder's tokenizer into RUN/tokenizer; the --tokenizer-type and --tokenizer-model that open it there.
 
     Raises UserError, before anything is written, where the folder has none or it cannot be read.
     """
-    vocabularies = [name for name in (WHOLE, *CONVERTIBLE_FILES) if (folder / name).is_file()]
+    vocabularies = _vocabularies(folder)
     if not vocabularies:
         raise UserError(
             f"--load {folder} holds no tokenizer; give --tokenizer-type and --tokenizer-model of the one that the "
@@ -91,6 +96,10 @@ def import_tokenizer(folder: Path, run_folder: Path) -> tuple[str, Path]:
     for name in (*vocabularies, *settings):
         shutil.copyfile(folder / name, target / name)
     return "HuggingFaceTokenizer", target
+
+
+def _vocabularies(folder: Path) -> list[str]:
+    return [name for name in (WHOLE, *CONVERTIBLE_FILES) if (folder / name).is_file()]
 
 
 def _fast(tokenizer: Tokenizer) -> FastTokenizer:

@@ -6,6 +6,7 @@ The first pass reads the prompts, each later one the tokens that were chosen las
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ from megatron.evaluation.growing_rows import GrowingRows
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
-from megatron.evaluation.weight_order import stored_by_columns
+from megatron.evaluation.weight_order import pays_off, stored_by_columns
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
 from megatron.records.batch import Batch
@@ -53,16 +54,18 @@ def generate(
     prompt_rows: PromptRows,
     *,
     vocabulary_size: int,
+    first_number: int = 0,
     stop: Callable[[list[int]], bool] = lambda _: False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """The new tokens of each prompt; the last one is the end token where the model ended the text itself.
 
     chunks: the model of this rank, without gradient buffers. Every prompt has at least one token and draws from its own
-    generator, a function of (seed, its number): neither layout nor batch changes what is drawn. stop(new tokens of a
-    prompt), the same function on all ranks, ends it there. Data-parallel ranks share the prompts, those of similar
-    length at once; every rank gets all results. advance(n): n more tokens of this rank's prompts are there. A
-    collective. Raises RunFault for logits that are not finite.
+    generator, a function of (seed, its number): neither layout nor batch changes what is drawn. first_number: of the
+    first prompt, where a list comes in portions. stop(new tokens of a prompt), the same function on all ranks, ends it
+    there. Data-parallel ranks share the prompts, those of similar length at once; every rank gets all results.
+    advance(n): n more tokens of this rank's prompts are there. A collective. Raises RunFault for logits that are not
+    finite.
     """
     check_lengths(prompts, options, prompt_rows)
     for chunk in chunks:
@@ -70,10 +73,11 @@ def generate(
     size = options.micro_batch_size
     by_length = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     results: dict[int, list[int]] = {}
-    with stored_by_columns(chunks):
+    shared = -(-len(prompts) // grid.data_size)
+    with stored_by_columns(chunks) if pays_off(shared * options.max_new_tokens) else nullcontext():
         for first in range(grid.data_rank * size, len(prompts), grid.data_size * size):
             numbers = by_length[first : first + size]
-            seeds = [seed_for(options.seed, "generate", number) for number in numbers]
+            seeds = [seed_for(options.seed, "generate", first_number + number) for number in numbers]
             rows = GrowingRows(
                 [prompts[number] for number in numbers], prompt_rows, options.max_new_tokens, device, stop
             )

@@ -1,4 +1,4 @@
-"""lm-eval, with our models in the place of its own: the one file that knows it.
+"""lm-eval, with our models in the place of its own.
 
 Every rank runs lm-eval in lockstep on the same requests. To lm-eval each rank is alone (rank 0 of 1), because the model
 itself spreads requests over its processes; only the main rank's results are of use.
@@ -7,27 +7,26 @@ itself spreads requests over its processes; only the main rank's results are of 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import logging
 import os
-import re
-import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lm_eval.tasks
-from lm_eval.api.model import TemplateLM
+import lm_eval.api.task
+import tqdm
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import handle_non_serializable
 
-from megatron.basics.errors import UserError, nearest_name
-from megatron.evaluation.local_data import SPLITS, DataSetName, LocalData, find_local_data
+from megatron.basics.errors import UserError
+from megatron.evaluation.lm_eval_tasks import LoadedTasks
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import Score
@@ -77,6 +76,23 @@ class TriarchLM(TemplateLM):
         """The most tokens that are predicted at once."""
         return self._rows.room_for_new(1)
 
+    @property
+    def scoring_rule(self) -> str:
+        """What the model sees of a context, and of texts that are longer than it takes: for those who read scores."""
+        end = ", and an end token behind whole texts" if self._ends_whole_texts else ""
+        return (
+            f"{self._rows.rule} At most {self.max_length} tokens are predicted at once{end}; longer texts in pieces, "
+            "each behind as much of what stands before it as the model takes."
+        )
+
+    @property
+    def _ends_whole_texts(self) -> bool:
+        """An encoder-decoder whose inputs had an end token behind them predicts that token, too.
+
+        The tokenizer of its export puts it behind every text, and so lm-eval's own class scores it.
+        """
+        return self._room.is_split and self._rows.ends_inputs
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Ids of a text, without special tokens: rows add what training had."""
         return self._tokenizer.encode(string)
@@ -98,8 +114,9 @@ class TriarchLM(TemplateLM):
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of each whole text, every token predicted once, with as much before it as fits a row."""
+        end = [self.eot_token_id] if self._ends_whole_texts else []
         wholes: list[tuple[tuple[str, str], list[int], list[int]]] = [
-            (("", ""), [], self._tokenizer.encode(request.args[0])) for request in requests
+            (("", ""), [], [*self._tokenizer.encode(request.args[0]), *end]) for request in requests
         ]
         return [log_likelihood for log_likelihood, _ in self._loglikelihood_tokens(wholes)]
 
@@ -173,128 +190,46 @@ class TriarchLM(TemplateLM):
         return any(end in text for end in until)
 
 
-@dataclass(frozen=True)
-class LoadedTasks:
-    """Tasks with their data, and those without: lm-eval's name to the reason.
+def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str) -> LM:
+    """lm-eval's own class around a folder of Hugging Face, in float32, with the weights as transformers loads them."""
+    from lm_eval.models.huggingface import HFLM  # with transformers, some seconds to import
 
-    data: the files and folders that replaced a task's own data set, by task and split. manager: lm-eval's own.
-    """
+    class AsLoaded(HFLM):
+        def _create_model(self, *arguments: Any, **settings: Any) -> None:
+            super()._create_model(*arguments, **settings)
+            # transformers leaves a head of its own alone when it loads a T5; lm-eval ties all weights once more, by a
+            # config that transformers 5 always sets to tied, and would score another model.
+            self._model.tie_weights = lambda *_, **__: None
 
-    specs: list[Any]
-    missing: dict[str, str]
-    data: dict[str, dict[str, str]]
-    manager: Any
-
-
-class TaskShelf:
-    """The tasks that lm-eval has, with those of --include-path, and data from --data-dir in the place of their own."""
-
-    def __init__(
-        self, names: Sequence[str], include_paths: Sequence[str], data_folder: Path | None, *, with_examples: bool
-    ) -> None:
-        """Look the names up. with_examples: training examples of local data will stand in front of questions."""
-        for library in ("lm_eval", "datasets"):
-            logging.getLogger(library).setLevel(logging.ERROR)
-        own = [str(Path(path).resolve()) for path in include_paths]
-        self._manager = lm_eval.tasks.TaskManager(
-            include_path=[*_folders_of_tasks(names), *own], include_defaults=False
-        )
-        if self.unknown(names):  # groups and tags have their tasks anywhere; reading all takes some 15 s
-            self._manager = lm_eval.tasks.TaskManager(include_path=own or None)
-        self._data_folder = data_folder
-        self._splits = SPLITS if with_examples else SPLITS[1:]
-
-    def unknown(self, names: Sequence[str]) -> list[str]:
-        """One sentence for each name that is no task, tag or group."""
-        faults = []
-        for name in names:
-            if name not in self._manager.task_index:
-                guess = nearest_name(name, self._manager.all_tasks)
-                hint = f"did you mean {guess}?" if guess else "`lm-eval ls tasks` shows all."
-                faults.append(f"--tasks {name} is not known; {hint}")
-        return faults
-
-    def load(self, names: Sequence[str]) -> LoadedTasks:
-        """Tasks by name, tags expanded; those whose data cannot be had are `missing`. Raises UserError."""
-        loaded = LoadedTasks([], {}, {}, self._manager)
-        for name in dict.fromkeys(self._expanded(names)):
-            local = self._local_data(name)
-            try:
-                loaded.specs.extend(self._build(name, local))
-            except (OSError, ValueError, RuntimeError) as error:  # of the datasets library, offline or on the network
-                loaded.missing[name] = _first_line(error)
-            else:
-                if local is not None:
-                    loaded.data[name] = {split: str(path) for split, path in local.files.items()}
-        return loaded
-
-    def looked_in(self, name: str) -> str:
-        """Where the data of a task was looked for, as the end of a sentence."""
-        wanted = self._data_set_of(name)
-        if self._data_folder is None or wanted is None:
-            return f"its data set {wanted.path if wanted else name} could not be fetched"
-        return (
-            f"{self._data_folder} holds neither {name}/validation.jsonl nor {wanted.folder}/validation nor requests of "
-            f"{name}, and the cache of data sets has no {wanted.path}"
-        )
-
-    def _expanded(self, names: Sequence[str]) -> Iterator[str]:
-        for name in names:
-            entry = self._manager.task_index[name]
-            if entry.kind.name == "TAG":
-                yield from sorted(entry.tags)
-            else:
-                yield name
-
-    def _data_set_of(self, name: str) -> DataSetName | None:
-        configuration = self._manager.task_index[name].cfg or {}
-        path = configuration.get("dataset_path")
-        return DataSetName(path, configuration.get("dataset_name")) if isinstance(path, str) else None
-
-    def _local_data(self, name: str) -> LocalData | None:
-        wanted = self._data_set_of(name)
-        if self._data_folder is None or wanted is None:
-            return None
-        return find_local_data(self._data_folder, name, wanted, self._splits)
-
-    def _build(self, name: str, local: LocalData | None) -> list[Any]:
-        if local is None:
-            loaded = self._manager.load([name])
-            return [*loaded["groups"].values()] or [*loaded["tasks"].values()]
-        names_of_splits = {"train": "training_split", "validation": "validation_split", "test": "test_split"}
-        splits = {field: split if split in local.files else None for split, field in names_of_splits.items()}
-        data_set = local.data_set()
-        overrides = {"task": name, **splits, "custom_dataset": lambda **_: data_set, "dataset_kwargs": None}
-        # lm-eval merges settings into a known task for members of a group only.
-        return [*self._manager.load([{"group": "local", "task": [overrides]}])["tasks"].values()]
+    return AsLoaded(
+        pretrained=str(folder),
+        dtype="float32",
+        trust_remote_code=runs_its_code,
+        batch_size=batch_size,
+        device=device,
+    )
 
 
 def evaluate(
-    model: TriarchLM | str,
-    model_arguments: Mapping[str, Any] | None,
+    model: LM,
     tasks: LoadedTasks,
     *,
     limit: float | None,
     num_fewshot: int | None,
     batch_size: int,
-    device: str | None = None,
 ) -> dict[str, Any]:
-    """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none.
-
-    model: ours, or lm-eval's name of one of its own classes with the arguments of that.
-    """
+    """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none."""
     # For standard errors lm-eval would fork this process, which the threads of collectives do not survive.
     os.environ["DISABLE_MULTIPROC"] = "1"
-    with contextlib.redirect_stdout(sys.stderr):  # what it prints by the way is no result
+    with _bars_on_terminals_alone(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"sklearn\.")  # a bootstrap sample without an F1 counts as 0
         results = simple_evaluate(
             model=model,
-            model_args=dict(model_arguments) if model_arguments is not None else None,
             tasks=tasks.specs,
             task_manager=tasks.manager,
             num_fewshot=num_fewshot,
             limit=limit,
             batch_size=batch_size,
-            device=device,
             bootstrap_iters=BOOTSTRAP_ITERATIONS,
             log_samples=False,
         )
@@ -304,12 +239,18 @@ def evaluate(
     return plain
 
 
-def _folders_of_tasks(names: Sequence[str]) -> list[str]:
-    """Folders of lm-eval with files that define single tasks of these names."""
-    definition = re.compile(rf"^task: *[\"']?({'|'.join(map(re.escape, names))})[\"']?\s*$", re.MULTILINE)
-    root = Path(lm_eval.tasks.__file__).parent
-    found = {path.parent for path in root.rglob("*.yaml") if definition.search(path.read_text(encoding="utf-8"))}
-    return sorted(map(str, found))
+@contextlib.contextmanager
+def _bars_on_terminals_alone() -> Iterator[None]:
+    """lm-eval's bars, one or two for each task, are no lines for a log; ours have some for it."""
+    modules: tuple[Any, ...] = (tqdm, lm_eval.api.task)
+    before = tqdm.tqdm
+    for module in modules:
+        module.tqdm = partial(before, disable=None)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.tqdm = before
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:
@@ -330,7 +271,3 @@ def _before_first(text: str, until: Iterable[str]) -> str:
     for end in until:
         text = text.split(end)[0]
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

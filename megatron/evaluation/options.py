@@ -60,6 +60,13 @@ class GenerationOptions(Options):
         "Names of special tokens in a prompt, such as [S] or those of sentinels, stand for the tokens, and what is "
         "written shows them.",
     )
+    stop: list[str] = option([], "Texts that end what is written; each is cut off with all behind it.", metavar="TEXT")
+    output_path: str | None = option(
+        None,
+        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; the lines of "
+        "finished texts are there while others are written.",
+        metavar="FILE",
+    )
     max_new_tokens: int = option(64, "Tokens to add, fewer where the model ends the document.", minimum=1)
     temperature: float = option(1.0, "Divides the logits; 0 always takes the likeliest token.", minimum=0.0)
     top_k: int | None = option(None, "Choose among this many likeliest tokens. Default: all.", minimum=1)

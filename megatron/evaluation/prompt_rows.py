@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,14 +30,15 @@ class PromptRows:
     def rule(self) -> str:
         """One sentence for those who read scores: what the model sees of a context, and how."""
         end = ", with an end token behind it," if self.ends_inputs else ""
-        if self._has_two_rows:
+        if self.has_two_rows:
             return f"The encoder reads the context{end} both ways; the decoder predicts the continuation."
         both_ways = not (self.architecture.is_causal or self.reads_running_text)
         how = "both ways, as the model reads inputs" if both_ways else "from left to right"
         return f"The context{end} is read {how}; the continuation is predicted behind it."
 
     @property
-    def _has_two_rows(self) -> bool:
+    def has_two_rows(self) -> bool:
+        """An encoder reads what is given, a decoder writes."""
         return self.architecture.room(self.rules).is_split
 
     def room_for_new(self, prompt_length: int) -> int:
@@ -70,28 +71,18 @@ class PromptRows:
         row = self.architecture.arrange([example], self.rules)
         return row, int(np.flatnonzero(row.loss_mask)[-room])
 
-    def scored(self, context: Sequence[int], continuation: Sequence[int]) -> SequencePair:
-        """The example whose last len(continuation) positions predict the continuation.
+    def given(self, context: Sequence[int], new_tokens: int) -> tuple[int, ...]:
+        """What stands before a continuation of so many tokens, as training's inputs did.
 
         A context that is too long loses tokens from the left. An empty one is the end token, behind which documents
-        begin, where neither an end token of inputs nor a start token stands before the continuation. Where the last
-        token of the continuation would be no label but a position of its own, it is left out.
+        begin, where neither an end token of inputs nor a start token stands before the continuation.
         """
-        room = self.architecture.room(self.rules)
-        given = list(context[max(len(context) - self.longest_prompt(len(continuation)), 0) :])
+        given = list(context[max(len(context) - self.longest_prompt(new_tokens), 0) :])
         if self.ends_inputs:
             given.append(self.rules.end_token)
-        if not given and (room.is_split or not self.rules.begins_with_start_token):
+        if not given and (self.has_two_rows or not self.rules.begins_with_start_token):
             given.append(self.rules.end_token)
-        targets = list(continuation[: len(continuation) - room.overlap])
-        if self.reads_running_text:
-            return RunningText(np.zeros(0, np.int32), np.array(given + targets, np.int32))
-        return SequencePair(np.array(given, np.int32), np.array(targets, np.int32))
-
-    def positions(self, example: SequencePair) -> tuple[int, int]:
-        """(positions of the encoder's row, positions of the decoder's) that an example of `scored` takes."""
-        inputs, targets = len(example.inputs), len(example.targets)
-        return (inputs, targets) if self._has_two_rows else (0, inputs + targets)
+        return tuple(given)
 
     def row_capacity(self, row_length: int | None = None) -> tuple[int, int]:
         """`positions` that a row of several examples has, by default as many as in training.
@@ -99,14 +90,4 @@ class PromptRows:
         row_length: of a decoder's only row, or of an encoder's.
         """
         length = row_length or self.rules.seq_length
-        return (length, self.rules.decoder_seq_length) if self._has_two_rows else (0, length)
-
-    def packed(self, examples: Sequence[SequencePair], lengths: tuple[int, int]) -> Row:
-        """One row of examples of `scored`, in their order, the decoder's positions of each behind those of the last.
-
-        lengths: of the encoder's and the decoder's row, at least the sums of `positions`.
-        """
-        encoder_length, length = lengths
-        sizes = (encoder_length, length) if self._has_two_rows else (length, 0)
-        rules = replace(self.rules, seq_length=sizes[0], decoder_seq_length=sizes[1])
-        return self.architecture.arrange(examples, rules)
+        return (length, self.rules.decoder_seq_length) if self.has_two_rows else (0, length)

@@ -15,6 +15,9 @@ from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_m
 
 OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
 NOT_THERE = "-"
+SHARES = ("acc", "exact_match", "em", "f1")  # beginnings of the names of metrics between 0 and 1
+# Those of them that guessing reaches by the number of choices.
+METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def rows_of(runs: Sequence[Results]) -> list[Row]:
     """All metrics of all tasks, in the order in which they first appear."""
     keys = dict.fromkeys((task, metric) for run in runs for task, metric in _metrics(run))
     return [
-        Row(task, metric, _random(task, metric), tuple(_value(run, task, metric) for run in runs))
+        Row(task, metric, _random(runs, task, metric), tuple(_value(run, task, metric) for run in runs))
         for task, metric in keys
     ]
 
@@ -102,12 +105,16 @@ def html_page(runs: Sequence[Results]) -> str:
 
 
 def bar_chart(runs: Sequence[Results]) -> Any:
-    """A matplotlib figure: each task's main metric between 0 and 1, error bars, and a line at its random baseline."""
+    """A matplotlib figure: each task's first share of right answers, error bars, a line at its random baseline.
+
+    Of groups of tasks the groups alone are shown.
+    """
     from matplotlib.figure import Figure  # not pyplot, which looks for a display
 
+    members = {task for run in runs for tasks in run.content.get("group_subtasks", {}).values() for task in tasks}
     shown: dict[str, Row] = {}
     for row in rows_of(runs):
-        if all(math.isnan(value) or 0 <= value <= 1 for value, _ in row.values):
+        if row.task not in members and row.metric.startswith(SHARES):
             shown.setdefault(row.task, row)
     width = 0.8 / len(runs)
     figure = Figure(figsize=(max(5.0, 1.5 + 0.7 * len(shown) + 0.15 * len(shown) * len(runs)), 4.2), layout="tight")
@@ -117,12 +124,19 @@ def bar_chart(runs: Sequence[Results]) -> Any:
         heights = [row.values[number][0] for row in shown.values()]
         errors = [row.values[number][1] for row in shown.values()]
         axes.bar(places, heights, width, yerr=errors, label=run.name, capsize=2, color=f"C{number}")
-    for place, row in enumerate(shown.values()):
-        label = "random" if place == 0 else ""
-        axes.hlines(row.random, place - 0.45, place + 0.45, colors="0.2", linestyles="--", linewidth=1, label=label)
+    known = [(place, row.random) for place, row in enumerate(shown.values()) if not math.isnan(row.random)]
+    if known:
+        ends = [(place - 0.45, place + 0.45) for place, _ in known]
+        left, right = zip(*ends, strict=True)
+        heights = [random for _, random in known]
+        axes.hlines(heights, left, right, colors="0.2", linestyles="--", linewidth=1, label="random")
     axes.set_xticks(range(len(shown)), list(shown), rotation=40, ha="right")
+    axes.set_xlim(-0.6, max(len(shown), 3) - 0.4)
+    axes.set_ylim(bottom=0)
     axes.set_ylabel("accuracy")
-    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    if shown:
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(runs) + 1, 5))
     return figure
 
 
@@ -169,8 +183,11 @@ def _notes(run: Results) -> Iterator[str]:
             f"EAI-Eval is not whole: {len(mean.scored)} of {NUM_AGGREGATED} tasks count for the mean, "
             f"{', '.join(mean.missing)} are missing"
         )
+    missing: dict[str, list[str]] = {}
     for task, reason in run.own.get("missing", {}).items():
-        yield f"missing: {task}, {reason}"
+        missing.setdefault(reason, []).append(task)
+    for reason, tasks in missing.items():
+        yield f"missing: {', '.join(tasks)} ({reason})"
 
 
 def _metrics(run: Results) -> Iterator[tuple[str, str]]:
@@ -188,8 +205,15 @@ def _value(run: Results, task: str, metric: str) -> tuple[float, float]:
     return value, error
 
 
-def _random(task: str, metric: str) -> float:
+def _random(runs: Sequence[Results], task: str, metric: str) -> float:
+    """What guessing reaches: the study's baseline where its list was asked for, else what the choices say."""
     entry = BY_TASK.get(task)
+    if entry and entry.metric == metric and any(run.own.get("eai_eval") for run in runs):
+        return entry.random
+    if metric.partition(",")[0] in METRICS_OF_CHOICES:
+        for run in runs:
+            if task in run.own.get("random", {}):
+                return float(run.own["random"][task])
     return entry.random if entry and entry.metric == metric else math.nan
 
 

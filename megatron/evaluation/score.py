@@ -18,15 +18,8 @@ from torch import Tensor, nn
 from megatron.basics.errors import RunFault
 from megatron.device.device import Device
 from megatron.evaluation.prompt_rows import PromptRows
-from megatron.evaluation.scored_rows import (
-    Questions,
-    ScoreRequest,
-    Segment,
-    batch_of,
-    packed_rows,
-    row_lengths,
-    segments_of,
-)
+from megatron.evaluation.scored_batch import Questions, batch_of
+from megatron.evaluation.scored_rows import ScoreRequest, Segment, packed_rows, row_lengths, segments_of
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
 from megatron.losses.log_probabilities import log_probabilities
@@ -58,6 +51,7 @@ def score(
     vocabulary_size: int,
     micro_batch_size: int = 8,
     row_length: int | None = None,
+    shares_contexts: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Score]:
     """The score of each request, the same on every rank; logits and their softmax are float32.
@@ -66,14 +60,18 @@ def score(
     `prompt_rows.rule` says and lose tokens from the left where they are too long; a continuation that is longer than
     rows take is scored in pieces (see `segments_of`), so that a whole text is one request without a context.
     row_length: positions of a row that requests share (an encoder-decoder's encoder), by default as many as in
-    training. Neither it nor batch, layout or order changes a score beyond rounding. advance(n): n more requests are
+    training. shares_contexts: what several requests have before their continuations is read once. Neither changes a
+    score beyond rounding, nor do batch, layout or order. advance(n): n more requests are
     done on all ranks together. A collective. Raises RunFault for logits that are not finite.
     """
     for chunk in chunks:
         chunk.eval()
-    segments = segments_of(requests, prompt_rows)
-    rows = packed_rows(segments, prompt_rows.row_capacity(row_length))
-    batches = [list(part) for part in _batched(rows, micro_batch_size)]
+    capacity = prompt_rows.row_capacity(row_length)
+    segments = segments_of(requests, prompt_rows, capacity, shares_contexts=shares_contexts)
+    rows = packed_rows(segments, capacity)
+    # Few rows are spread over all stages and replicas, so that none waits for a full micro-batch of another.
+    fair_size = -(-len(rows) // (grid.pipeline_size * grid.data_size))
+    batches = [list(part) for part in _batched(rows, max(min(micro_batch_size, fair_size), 1))]
     # Per request: the log-likelihood, and how many of its tokens are the likeliest. Only the rank that computes a part
     # adds it, and all others add exact zeros, so that the sum over all ranks is the same on any layout.
     totals = torch.zeros(len(requests), 2, dtype=torch.float64)
@@ -104,13 +102,13 @@ class _Finished:
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self._left: dict[int, int] = {}
-        for number in (number for segment in segments for number, _ in segment.asked):
+        for number in (number for segment in segments for answer in segment.answers for number, _ in answer.asked):
             self._left[number] = self._left.get(number, 0) + 1
 
     def count(self, segments: Iterator[Segment]) -> int:
         """Requests that these segments complete."""
         before = len(self._left)
-        for number in (number for segment in segments for number, _ in segment.asked):
+        for number in (number for segment in segments for answer in segment.answers for number, _ in answer.asked):
             self._left[number] -= 1
             if not self._left[number]:
                 del self._left[number]

@@ -1,19 +1,14 @@
-"""Requests for log-likelihoods packed into rows: each an example of its own, and what many ask for is computed once."""
+"""Requests for log-likelihoods packed into rows, where a context that several share is read once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from megatron.data.collate import collate
 from megatron.data.row_plan import RowPlan
 from megatron.evaluation.prompt_rows import PromptRows
-from megatron.records.batch import Batch
-from megatron.records.example import SequencePair
 
 LENGTH_MULTIPLE = 8  # of the rows of a batch: matrix units of GPUs take odd lengths much slower
 
@@ -31,56 +26,86 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """One example in a row, whose last positions predict continuations that differ in their last token alone.
+class Answer:
+    """Continuations that differ in their last token alone.
 
-    positions: what it takes of the encoder's row and of the decoder's. asked: request number -> the tokens whose
-    log-probabilities the last positions give, one position for each token.
+    read: the tokens that the model reads, all but the last. asked: request numbers, and the tokens of each that are to
+    be predicted: those of `read` and the last.
     """
 
-    example: SequencePair
-    positions: tuple[int, int]
-    asked: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-
-    @property
-    def num_predictions(self) -> int:
-        """How many of its last positions predict."""
-        return len(self.asked[0][1])
+    read: tuple[int, ...]
+    asked: tuple[tuple[int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Questions:
-    """What is asked of the logits of a batch, int64 [m] each: by which request, about which token, and where.
+class Segment:
+    """What is given, and the answers behind it, each of which sees that and itself.
 
-    positions count the columns of the batch's `head_positions`.
+    trunk: positions of what is given in the row of the answers, the last of which predicts their first tokens; 0 where
+    an encoder reads it. lengths: positions of each answer in its row. positions: what all of it takes of the encoder's
+    row and of the decoder's.
     """
 
-    requests: Tensor
-    tokens: Tensor
-    positions: Tensor
+    given: tuple[int, ...]
+    answers: tuple[Answer, ...]
+    trunk: int
+    lengths: tuple[int, ...]
+    positions: tuple[int, int]
+
+    @property
+    def has_branches(self) -> bool:
+        """Several answers take positions behind the same trunk, so that the row is more than one text."""
+        return self.trunk > 0 and sum(map(bool, self.lengths)) > 1
 
 
-def segments_of(requests: Sequence[ScoreRequest], prompt_rows: PromptRows) -> list[Segment]:
+def segments_of(
+    requests: Sequence[ScoreRequest],
+    prompt_rows: PromptRows,
+    capacity: tuple[int, int],
+    *,
+    shares_contexts: bool = True,
+) -> list[Segment]:
     """The segments that answer all requests, in an order that does not depend on theirs.
 
     A continuation that is longer than a row takes is cut into pieces, as long as a row takes but for the last one;
     each has what stands before it as its context, at least one token. So a text that is all continuation is scored in
-    windows, each token once, as lm-eval's rolling log-likelihood does.
+    windows, each token once, as lm-eval's rolling log-likelihood does. capacity: positions that a segment takes at
+    most, unless one answer takes more. shares_contexts: not so, every answer is a segment with a context of its own.
     """
     longest = prompt_rows.room_for_new(1)
-    asked: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, tuple[int, ...]]]] = {}
+    asked: dict[tuple[int, ...], dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]] = {}
     for number, request in enumerate(requests):
         for begin in range(0, len(request.continuation), longest):
             piece = request.continuation[begin : begin + longest]
-            seen = prompt_rows.longest_prompt(len(piece))
-            context = (request.context + request.continuation[:begin])[-seen:]
-            asked.setdefault((context, piece[:-1]), []).append((number, piece))
+            given = prompt_rows.given(request.context + request.continuation[:begin], len(piece))
+            asked.setdefault(given, {}).setdefault(piece[:-1], []).append((number, piece))
     segments = []
-    for context, shared in sorted(asked):
-        questions = asked[context, shared]
-        example = prompt_rows.scored(context, questions[0][1])
-        segments.append(Segment(example, prompt_rows.positions(example), questions))
+    for given in sorted(asked):
+        answers = [Answer(read, tuple(asked[given][read])) for read in sorted(asked[given])]
+        parts = _parts(given, answers, prompt_rows, capacity) if shares_contexts else ([one] for one in answers)
+        segments += [_segment(given, part, prompt_rows) for part in parts]
     return segments
+
+
+def _parts(
+    given: tuple[int, ...], answers: Sequence[Answer], prompt_rows: PromptRows, capacity: tuple[int, int]
+) -> Iterator[list[Answer]]:
+    """Answers in their order, as many at once as a row takes behind what is given, one at least."""
+    part: list[Answer] = []
+    for answer in answers:
+        positions = _segment(given, [*part, answer], prompt_rows).positions
+        if part and (positions[0] > capacity[0] or positions[1] > capacity[1]):
+            yield part
+            part = []
+        part.append(answer)
+    yield part
+
+
+def _segment(given: tuple[int, ...], answers: Sequence[Answer], prompt_rows: PromptRows) -> Segment:
+    is_split = prompt_rows.has_two_rows
+    trunk = 0 if is_split else len(given) + int(prompt_rows.rules.begins_with_start_token)
+    lengths = tuple(len(answer.read) + int(is_split) for answer in answers)
+    return Segment(given, tuple(answers), trunk, lengths, (len(given) if is_split else 0, trunk + sum(lengths)))
 
 
 def packed_rows(segments: Sequence[Segment], capacity: tuple[int, int]) -> list[list[Segment]]:
@@ -108,22 +133,3 @@ def row_lengths(rows: Sequence[Sequence[Segment]]) -> tuple[int, int]:
 
 def _rounded_up(length: int) -> int:
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-
-
-def batch_of(
-    rows: Sequence[Sequence[Segment]], prompt_rows: PromptRows, lengths: tuple[int, int]
-) -> tuple[Batch, Questions]:
-    """Rows as a batch in host memory whose head answers the questions of their segments."""
-    heads: list[tuple[int, int]] = []
-    questions: list[tuple[int, int, int]] = []
-    for number, row in enumerate(rows):
-        end = 0
-        for segment in row:
-            end += segment.positions[1]
-            first_column = len(heads)
-            heads += [(position, number) for position in range(end - segment.num_predictions, end)]
-            for request, tokens in segment.asked:
-                questions += [(request, token, first_column + place) for place, token in enumerate(tokens)]
-    batch = collate([prompt_rows.packed([segment.example for segment in row], lengths) for row in rows])
-    requests, tokens, positions = torch.tensor(questions).t().contiguous()
-    return replace(batch, head_positions=torch.tensor(heads).t().contiguous()), Questions(requests, tokens, positions)

@@ -47,8 +47,9 @@ def mark_shards(chunk: nn.Module) -> None:
     cut_along = {ColumnParallelLinear: 0, RowParallelLinear: 1, VocabParallelEmbedding: 0}
     for module in chunk.modules():
         weight = getattr(module, "weight", None)
-        if type(module) in cut_along and weight is not None:
-            set_tensor_model_parallel_attributes(weight, True, cut_along[type(module)], 1)
+        for kind, dim in cut_along.items():
+            if isinstance(module, kind) and weight is not None:
+                set_tensor_model_parallel_attributes(weight, True, dim, 1)
 
 
 def mark_row_blocks(chunk: nn.Module, grid: Grid, widths_of: WidthsOf, *, vocabulary_size: int, gated: bool) -> None:

@@ -16,7 +16,7 @@ from megatron.records.batch import Batch
 Read = TypeVar("Read")
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def read_outputs(
     chunks: Sequence[nn.Module],
     batches: Sequence[Batch],

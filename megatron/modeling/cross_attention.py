@@ -11,6 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron.attention.core_attention import AttentionInputs
+from megatron.modeling.forward_only import is_forward_only
 from megatron.modeling.norms import Norm
 
 
@@ -59,9 +60,16 @@ class CrossAttention(Attention):
 
         megatron-core's layers hand cross attention a mask and nothing else, so the mask is where the inputs come in.
         """
-        return super().forward(
-            hidden_states, None, key_value_states=key_value_states, packed_seq_params=attention_mask, **arguments
+        if not is_forward_only(self):
+            return super().forward(
+                hidden_states, None, key_value_states=key_value_states, packed_seq_params=attention_mask, **arguments
+            )
+        assert key_value_states is not None, "the other stream is the context of the layer"
+        query, key, value = self.get_query_key_value_tensors(hidden_states, key_value_states)
+        attended: tuple[Tensor, Tensor | None] = self.linear_proj(
+            self.core_attention(query, key, value, None, packed_seq_params=attention_mask)
         )
+        return attended
 
     def get_query_key_value_tensors(
         self, hidden_states: Tensor, key_value_states: Tensor, **_: Any

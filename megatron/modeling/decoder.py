@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from megatron.core import tensor_parallel
 from megatron.core.enums import ModelType
 from megatron.core.models.common.language_module.language_module import LanguageModule
 from megatron.core.transformer.transformer_block import TransformerBlock
@@ -19,6 +18,7 @@ from megatron.layout.stages import Stage
 from megatron.modeling.embedding import build_embedding
 from megatron.modeling.head_positions import at_head_positions
 from megatron.modeling.head_scale import scaled_for_head
+from megatron.modeling.linear import ColumnLinear
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
 from megatron.modeling.specs import decoder_block_spec
@@ -60,7 +60,7 @@ class Decoder(LanguageModule):
             vp_stage=vp_stage,
         )
         if self.post_process:
-            self.output_layer = tensor_parallel.ColumnParallelLinear(
+            self.output_layer = ColumnLinear(
                 config.hidden_size,
                 padded_vocabulary_size,
                 config=config,

@@ -28,6 +28,7 @@ from megatron.modeling.encoder_decoder_layers import StreamInputs
 from megatron.modeling.encoder_decoder_names import parameter_name
 from megatron.modeling.head_positions import at_head_positions
 from megatron.modeling.head_scale import scaled_for_head
+from megatron.modeling.linear import ColumnLinear
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import alibi_slopes, distances, rotary_angles
@@ -81,7 +82,7 @@ class EncoderDecoder(LanguageModule):
         )
         if self.post_process:
             self.final_layernorm = Norm(config, config.hidden_size, config.layernorm_epsilon)
-            self.output_layer = tensor_parallel.ColumnParallelLinear(
+            self.output_layer = ColumnLinear(
                 config.hidden_size,
                 padded_vocabulary_size,
                 config=config,

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
-from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from megatron.core.transformer.transformer_layer import TransformerLayerSubmodules
 from torch import Tensor
 
 from megatron.attention.core_attention import AttentionInputs
+from megatron.modeling.layer import Layer
 from megatron.modeling.norms import Norm
 
 
@@ -37,7 +38,7 @@ class StreamInputs(AttentionInputs):
     encoder_distances: int = 0
 
 
-class EncoderLayer(TransformerLayer):
+class EncoderLayer(Layer):
     """Rewrites the encoder's stream. final_norm: the stack's last layer ends with its norm."""
 
     def __init__(
@@ -68,15 +69,15 @@ class EncoderLayer(TransformerLayer):
         if not len(context):  # what the decoder reads of them is in its cache
             return _leave(hidden_states, context, self.ends_stage)
         bias = None if attention_mask is None else attention_mask[:, : inputs.encoder_distances]
-        encoded, _ = super().forward(
+        encoded = super().forward(
             context, attention_mask=bias, rotary_pos_emb=inputs.encoder_angles, packed_seq_params=inputs.encoder
-        )
+        )[0]
         if self.final_norm is not None:
             encoded = self.final_norm(encoded)
         return _leave(hidden_states, encoded, self.ends_stage)
 
 
-class DecoderLayer(TransformerLayer):
+class DecoderLayer(Layer):
     """Rewrites the decoder's stream, which sees the encoder's."""
 
     def __init__(
@@ -103,14 +104,14 @@ class DecoderLayer(TransformerLayer):
         inputs = packed_seq_params
         assert inputs is not None and context is not None, "an encoder-decoder passes both streams through its block"
         bias = None if attention_mask is None else attention_mask[:, inputs.encoder_distances :]
-        hidden_states, _ = super().forward(
+        hidden_states = super().forward(
             hidden_states,
             attention_mask=bias,
             context=context,
             context_mask=inputs.cross,
             rotary_pos_emb=inputs.decoder_angles,
             packed_seq_params=inputs.decoder,
-        )
+        )[0]
         return _leave(hidden_states, context, self.ends_stage)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from megatron.device.native import native_ops_available
 from megatron.layout import grid as grids
 from megatron.modeling.config import gelu_tanh
+from megatron.modeling.linear import ColumnLinear, RowLinear
 
 NATIVE_FUNCTIONS: dict[Callable[[Tensor], Tensor], str] = {
     F.relu: "relu",
@@ -38,7 +38,7 @@ class FeedForward(MLP):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(
             config,
-            MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
+            MLPSubmodules(linear_fc1=ColumnLinear, linear_fc2=RowLinear),
             ffn_hidden_size=config.ffn_hidden_size,
             tp_group=grids.current().tensor_group,
         )

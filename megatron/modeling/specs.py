@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
-from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
-from megatron.core.transformer.attention import CrossAttentionSubmodules, SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.attention import CrossAttentionSubmodules, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
-from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from megatron.core.transformer.transformer_layer import TransformerLayerSubmodules
 from torch import Tensor
 
 from megatron.attention.core_attention import CoreAttention
@@ -22,15 +21,18 @@ from megatron.layout.stages import Stage
 from megatron.modeling.cross_attention import CrossAttention
 from megatron.modeling.encoder_decoder_layers import DecoderLayer, EncoderLayer
 from megatron.modeling.feed_forward import FeedForward
+from megatron.modeling.layer import Layer
+from megatron.modeling.linear import ColumnLinear, RowLinear
 from megatron.modeling.norms import Norm
 from megatron.modeling.options import ModelOptions
 from megatron.modeling.positions import distances, relative_buckets
+from megatron.modeling.self_attention import SelfAttention
 
 
 def decoder_block_spec(options: ModelOptions, attend: AttentionBackend, num_layers: int) -> TransformerBlockSubmodules:
     """`num_layers` pre-norm layers of self attention and feed-forward, and the final norm."""
     layer = ModuleSpec(
-        module=TransformerLayer,
+        module=Layer,
         submodules=TransformerLayerSubmodules(
             input_layernorm=Norm,
             self_attention=self_attention_spec(options, attend, owns_bias_table=True),
@@ -84,10 +86,10 @@ def cross_attention_spec(attend: AttentionBackend) -> ModuleSpec:
     return ModuleSpec(
         module=CrossAttention,
         submodules=CrossAttentionSubmodules(
-            linear_q=ColumnParallelLinear,
-            linear_kv=ColumnParallelLinear,
+            linear_q=ColumnLinear,
+            linear_kv=ColumnLinear,
             core_attention=ModuleSpec(module=CoreAttention, params={"attend": attend}),
-            linear_proj=RowParallelLinear,
+            linear_proj=RowLinear,
         ),
     )
 
@@ -110,9 +112,9 @@ def self_attention_spec(
         module=SelfAttention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
-            linear_qkv=ColumnParallelLinear,
+            linear_qkv=ColumnLinear,
             core_attention=ModuleSpec(module=CoreAttention, params=core_params),
-            linear_proj=RowParallelLinear,
+            linear_proj=RowLinear,
             q_layernorm=Norm if options.qk_layernorm else IdentityOp,
             k_layernorm=Norm if options.qk_layernorm else IdentityOp,
         ),

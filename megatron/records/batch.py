@@ -16,12 +16,14 @@ class Visibility:
     """Which keys each query of each sample sees: `records.visibility` for a whole batch.
 
     intervals: int32 [b, s_q, 2], half-open. num_keys: s_k. is_causal: every sample is plainly causal (query q sees
-    keys 0..q), so a backend may take its own causal kernel without looking at the tensor.
+    keys 0..q), so a backend may take its own causal kernel without looking at the tensor. branches: queries whose keys
+    are no interval of the row; what `intervals` says of them counts for nothing.
     """
 
     intervals: Tensor
     num_keys: int
     is_causal: bool = False
+    branches: tuple[Branches, ...] = ()
 
     @cached_property
     def dense(self) -> Tensor:
@@ -36,9 +38,31 @@ class Visibility:
         return self.dense | ~self.seen
 
     @cached_property
+    def is_full(self) -> bool:
+        """Every query sees every key. Reads from the device: for the CPU."""
+        first, last = self.intervals[..., 0], self.intervals[..., 1]
+        return bool(torch.all((first == 0) & (last == self.num_keys)))
+
+    @cached_property
     def seen(self) -> Tensor:
         """bool [b, 1, s_q, 1], False for queries that see nothing."""
         return (self.intervals[..., 1] > self.intervals[..., 0])[:, None, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Sequences that go on behind trunks which several of them see and none repeats, as the answers to a question.
+
+    One branch is a row here. keys: int64 [n, k], where those of its trunk and then its own stand, as position x rows of
+    the batch + row; padded in front. visibility: which of them each query sees; the queries are the last of the keys.
+    origins: int64 [2, m], the branches and the columns of all queries that are no padding. targets: int64 [2, m], their
+    positions and rows in the batch.
+    """
+
+    keys: Tensor
+    visibility: Visibility
+    origins: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +107,8 @@ class Batch:
 def _mapped(record: Any, put: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(record, Tensor):
         return put(record)
+    if isinstance(record, tuple):
+        return tuple(_mapped(value, put) for value in record)
     if not is_dataclass(record):
         return record
     values = {field.name: getattr(record, field.name) for field in fields(record)}

@@ -40,11 +40,12 @@ MODEL = {
 
 
 def requests():
-    """Lengths of all kinds; some that only differ in their last token, and one that is longer than a row."""
+    """Lengths of all kinds; one that is longer than a row; some that share a context, or all but their last token."""
     rng = np.random.default_rng(0)
     lengths = [*zip(rng.integers(0, 50, 30), rng.integers(1, 12, 30), strict=True), (4, 120)]
     drawn = [ScoreRequest(*(tuple(rng.integers(2, VOCABULARY, n).tolist()) for n in pair)) for pair in lengths]
-    return [*drawn, *(ScoreRequest((5, 6), (7, last)) for last in range(2, 6))]
+    shared = [ScoreRequest(tuple(range(2, 22)), (number, *range(30, 30 + number))) for number in range(2, 10)]
+    return [*drawn, *shared, *(ScoreRequest((5, 6), (7, last)) for last in range(2, 6))]
 
 
 def scores(architecture, grid, layout):

@@ -1,5 +1,6 @@
 """tools/generate.py from a run folder: the same text on every layout, and sentences for what cannot be."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import pytest
 from launch import ROOT, environment_for, first_traceback, torchrun
 
 from megatron.basics.errors import UserError
-from megatron.cli.generate import SEPARATOR, main
+from megatron.cli import generate
+from megatron.cli.generate import main
+from megatron.cli.written_texts import SEPARATOR
 
 SCRIPT = str(ROOT / "tools" / "generate.py")
 SETTINGS = ["--device", "cpu", "--max-new-tokens", "12", "--seed", "5"]
@@ -74,7 +77,7 @@ def test_every_layout_writes_the_same(ranks, layout, run, alone):
 def test_other_architectures_write_too(script, layout, tiny_corpus, tmp_path):
     flags = tiny_corpus.flags(train_iters=5, save=tmp_path / "run", objective="prefix_lm", lr=1e-2)
     command([ROOT / script, *flags])
-    words = ["--load", str(tmp_path / "run"), "--prompt", *PROMPTS, *SETTINGS]
+    words = ["--load", str(tmp_path / "run"), "--prompt", *PROMPTS, *SETTINGS, "--top-p", "0.9", "--top-k", "40"]
     alone = command([SCRIPT, *words])
     assert alone.count(SEPARATOR) == 2 and alone.startswith(PROMPTS[0])
     done = torchrun(SCRIPT, *words, *layout, ranks=2)
@@ -90,13 +93,26 @@ def test_prompts_come_from_standard_input_and_any_checkpoint_can_write(run, alon
 
 
 def test_a_prompt_that_is_too_long_is_refused(run):
-    words = [SCRIPT, "--load", str(run), "--prompt", "the " * 40, *SETTINGS]
-    done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment_for(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert "do not fit the model's rows; shorten it to 21 tokens." in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(UserError, match=r"number 2 .* do not fit the model's rows; shorten it to 21 tokens\."):
+        main(["--load", str(run), "--prompt", "to be", "the " * 40, *SETTINGS])
+
+
+def test_texts_go_into_a_file_line_by_line(run, alone, tmp_path, monkeypatch):
+    """In two portions, whose texts are those of one; the second text ends where it would say this."""
+    monkeypatch.setattr(generate, "PASSES_OF_A_PORTION", 1)
+    texts = alone.rstrip("\n").split(f"\n{SEPARATOR}\n")
+    behind = texts[1].removeprefix(PROMPTS[1])
+    stop = behind[len(behind) // 2 :][:3]
+    path = tmp_path / "new" / "texts.jsonl"
+    words = ["--load", str(run), "--prompt", *PROMPTS, *SETTINGS, "--micro-batch-size", "2", "--stop", stop]
+    main([*words, "--output-path", str(path)])
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record["prompt"] for record in records] == PROMPTS
+    assert records[1]["ended_by"] == "stop" and records[1]["tokens"] <= 12
+    for prompt, text, record in zip(PROMPTS, texts, records, strict=True):
+        assert record["text"] == text.removeprefix(prompt).partition(stop)[0]
+    with pytest.raises(UserError, match="exists; name a new file"):
+        main([*words, "--output-path", str(path)])
 
 
 def refusal(*words):

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 README = (ROOT / "README.md").read_text()
 NEVER_THERE = {"megatron/__init__.py"}  # named by the page that forbids it
+COMMANDS_OF_LIBRARIES = {"lm_eval"}
 NOT_FOR_USERS = {"make_environment.py"}  # a step of `make setup`
 
 
@@ -89,6 +90,8 @@ def test_commands_of_the_pages_exist_with_their_flags(page, command, monkeypatch
     elif words[0].startswith("examples/"):
         assert (ROOT / words[0]).is_file()
         check_flags("pretrain_gpt.py", words[1:])
+    elif words[0] in COMMANDS_OF_LIBRARIES:
+        assert (ROOT / "requirements.txt").read_text().count(f"\n{words[0]}==") == 1
     else:
         assert words == [".", ".venv/bin/activate"], f"no rule checks {command}"
 

@@ -1,6 +1,4 @@
-"""Generation without a cache: each new token recomputes its whole row, kept at full length."""
-
-from functools import partial
+"""Generation without a cache: a model that reads whole rows says what it would have written, token by token."""
 
 import torch
 
@@ -10,35 +8,27 @@ from megatron.evaluation.sampling import choose_token
 from megatron.loop.forward_only import read_outputs
 
 
-def recomputed_text(chunk, prompts, options, prompt_rows, *, vocabulary_size):
-    """What `megatron.evaluation.generate.generate` promises, on one process and one prompt at a time."""
+def recomputed_text(chunk, prompts, written, options, prompt_rows, *, vocabulary_size):
+    """What `megatron.evaluation.generate.generate` promises, given what it has written, one prompt at a time.
+
+    A text equals this one only if each of its tokens is the choice behind those before it, and it ends where it has to.
+    """
     chunk.eval()
     return [
-        _written_behind(chunk, prompt, number, options, prompt_rows, vocabulary_size)
-        for number, prompt in enumerate(prompts)
+        _choices(chunk, prompt, number, tokens, options, prompt_rows, vocabulary_size)
+        for number, (prompt, tokens) in enumerate(zip(prompts, written, strict=True))
     ]
 
 
-def _written_behind(chunk, prompt, number, options, prompt_rows, vocabulary_size):
+def _choices(chunk, prompt, number, tokens, options, prompt_rows, vocabulary_size):
     row, position = prompt_rows.arrange(prompt)
     batch = collate([row])
+    known = batch.tokens[0, position + 1 :]
+    known[: len(tokens)] = torch.tensor(tokens)[: len(known)]  # where the row is full, the last token is a label alone
+    (logits,) = read_outputs([chunk], [batch], lambda _, outputs: outputs[position:, 0, :vocabulary_size].float())
     generator = torch.Generator().manual_seed(seed_for(options.seed, "generate", number))
-    new_tokens = []
-    while len(new_tokens) < options.max_new_tokens and new_tokens[-1:] != [prompt_rows.rules.end_token]:
-        (logits,) = read_outputs([chunk], [batch], partial(_logits_at, position))
-        token = choose_token(
-            logits[:vocabulary_size],
-            generator,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-        )
-        new_tokens.append(token)
-        position += 1
-        if position < batch.tokens.shape[1]:  # else the row is full, and the token was a label alone
-            batch.tokens[0, position] = token
-    return new_tokens
-
-
-def _logits_at(position, _, outputs):
-    return outputs[position, 0].float()
+    cuts = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
+    choices = []
+    while len(choices) < min(options.max_new_tokens, len(tokens) + 1) and choices[-1:] != [prompt_rows.rules.end_token]:
+        choices.append(choose_token(logits[len(choices)], generator, **cuts))
+    return choices

@@ -1,10 +1,13 @@
 """Folders of every family become our models and come back: logits equal transformers', tensors are theirs again."""
 
+from typing import Any
+
 import pytest
 import torch
 import transformers
 
 from megatron.architectures.registry import ARCHITECTURES
+from megatron.basics.errors import UserError
 from megatron.conversion.registry import FAMILIES
 from megatron.conversion.rules import expand
 from megatron.loop.setup import ModelRecipe
@@ -22,6 +25,7 @@ LLAMA = {
     "max_position_embeddings": LENGTH,
     **NO_IDS,
 }
+FREE_FIELDS = {"architectures", "_name_or_path"}
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
 GPT2 = {"vocab_size": 101, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 4, **NO_IDS}
 NEOX = {
@@ -34,7 +38,7 @@ NEOX = {
     "use_parallel_residual": False,
     **NO_IDS,
 }
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama grouped": ("llama", {**LLAMA, "tie_word_embeddings": False}),
     "llama tied, wide heads": ("llama", {**LLAMA, **ROPE, "head_dim": 12, "tie_word_embeddings": True}),
     "llama one key head": ("llama", {**LLAMA, "num_key_value_heads": 1, "vocab_size": 128, "rms_norm_eps": 1e-5}),
@@ -42,6 +46,8 @@ CASES = {
     "qwen2 tied": ("qwen2", {**LLAMA, **ROPE, "num_key_value_heads": 4, "tie_word_embeddings": True}),
     "qwen3": ("qwen3", {**LLAMA, "head_dim": 16, "tie_word_embeddings": False}),
     "qwen3 tied": ("qwen3", {**LLAMA, "head_dim": 8, "tie_word_embeddings": True}),
+    "gemma one key head, wide heads": ("gemma", {**LLAMA, "num_key_value_heads": 1, "head_dim": 16}),
+    "gemma untied": ("gemma", {**LLAMA, **ROPE, "head_dim": 8, "tie_word_embeddings": False, "rms_norm_eps": 1e-5}),
     "gpt2": ("gpt2", GPT2),
     "gpt2 untied, narrow": (
         "gpt2",
@@ -84,7 +90,7 @@ def ours_of(described, tensors, pairs):
     for pair in pairs:
         parameters.pop(pair.ours).data.copy_(pair.to_ours(tensors))
     assert not parameters
-    return ours
+    return ours.eval()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,3 +121,59 @@ def test_a_folder_becomes_our_model_and_comes_back(case):
     config = transformers.AutoConfig.for_model(**family.config(described))
     again = family.describe(config.to_dict(), tensors)
     assert again == described
+    was, now = theirs.config.to_dict(), config.to_dict()
+    assert {field for field in was if was[field] != now.get(field)} <= FREE_FIELDS
+
+
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+SCALED_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+# family: the settings of a config that change what its class computes and that no model of ours can follow, and words
+REFUSED = [
+    ("llama", {"rope_parameters": SCALED_ROPE}, "rope_parameters of type linear"),
+    ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_parameters of type dynamic"),
+    ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.5}}, "rope_theta of 10000.5"),
+    ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": float("inf")}}, "rope_theta of inf"),
+    ("llama", {"rope_parameters": {"full_attention": PLAIN_ROPE}}, "rope_parameters of type one for each"),
+    ("llama", {"attention_bias": True}, "attention_bias True"),
+    ("llama", {"mlp_bias": True}, "mlp_bias True"),
+    ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+    ("llama", {"is_causal": False}, "is_causal False"),
+    ("qwen2", WINDOWS, "use_sliding_window True"),
+    ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types sliding_attention"),
+    ("qwen3", WINDOWS, "use_sliding_window True"),
+    ("qwen3", {"attention_bias": True}, "attention_bias True"),
+    ("gemma", {"attention_bias": True}, "attention_bias True"),
+    ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention True"),
+    ("gemma", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+    ("gemma", {"hidden_activation": "relu"}, "hidden_activation 'relu'"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
+    ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights False"),
+    ("gpt2", {"add_cross_attention": True}, "add_cross_attention True"),
+    ("gpt2", {"activation_function": "silu"}, "activation_function 'silu'"),
+    ("gpt_neox", {"use_parallel_residual": True}, "use_parallel_residual True"),
+    ("gpt_neox", {"attention_bias": False}, "attention_bias False"),
+    ("gpt_neox", {"hidden_act": "quick_gelu"}, "hidden_act 'quick_gelu'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"), REFUSED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_changes_the_function_is_refused_by_its_field(name, changes, words):
+    settings = {"gpt2": GPT2, "gpt_neox": NEOX}.get(name, LLAMA)
+    config = transformers.AutoConfig.for_model(name, **{**settings, **changes})
+    with pytest.raises(UserError, match=f"config.json: .*{words}"):
+        FAMILIES[name].describe(config.to_dict(), ())
+    FAMILIES[name].describe(transformers.AutoConfig.for_model(name, **settings).to_dict(), ())
+
+
+def test_a_config_with_more_layers_than_memory_has_room_for():
+    config = transformers.AutoConfig.for_model("llama", **{**LLAMA, "num_hidden_layers": 10**12})
+    with pytest.raises(UserError, match=r"config.json: 1000000000000 layers are more than the 10000 that can be"):
+        FAMILIES["llama"].describe(config.to_dict(), ())
+
+
+def test_of_several_end_tokens_the_first_counts():
+    config = transformers.AutoConfig.for_model("llama", **{**LLAMA, "eos_token_id": [7, 9]})
+    assert FAMILIES["llama"].describe(config.to_dict(), ()).end_token == 7

@@ -48,7 +48,7 @@ CASES = {
 def made_by_transformers(family, settings):
     """A random model of theirs, its vectors and heads too, so that nothing hides behind a one or a copy."""
     torch.manual_seed(3)
-    config = transformers.AutoConfig.for_model(family.model_type, dropout_rate=0.0, **settings)
+    config = transformers.AutoConfig.for_model(family.model_type, **settings)
     model = transformers.AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32).eval()
     if settings.get("tie_word_embeddings") is False:
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
@@ -71,6 +71,7 @@ def logits_of_ours(described, tensors, pairs, batch):
     for pair in pairs:
         parameters.pop(pair.ours).data.copy_(pair.to_ours(tensors))
     assert not parameters
+    ours.eval()
     with torch.no_grad():
         return ours(batch).transpose(0, 1)[..., : described.vocabulary_size]
 
@@ -114,6 +115,8 @@ def test_a_folder_becomes_our_model_and_comes_back(case):
 
     config = transformers.AutoConfig.for_model(**family.config(described))
     assert family.describe(config.to_dict(), tensors) == described
+    was, now = theirs.config.to_dict(), config.to_dict()
+    assert {field for field in was if was[field] != now.get(field)} <= {"architectures", "_name_or_path"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -139,6 +142,13 @@ def test_configs_that_no_model_follows():
     for changed in ({"decoder_start_token_id": 5}, {"feed_forward_proj": "gated-relu"}, {"is_encoder_decoder": False}):
         with pytest.raises(UserError, match=f"config.json: {next(iter(changed))} .* has no counterpart"):
             family.describe({**theirs.config.to_dict(), **changed}, theirs.state_dict())
+    contradictory = {**theirs.config.to_dict(), "dense_act_fn": "silu", "is_gated_act": True}
+    with pytest.raises(UserError) as raised:
+        family.describe(contradictory, theirs.state_dict())
+    assert raised.value.faults == (
+        "config.json: is_gated_act True is not that of feed_forward_proj 'relu', False; correct whichever is wrong.",
+        "config.json: dense_act_fn 'silu' is not that of feed_forward_proj 'relu', 'relu'; correct whichever is wrong.",
+    )
 
 
 def test_models_that_no_folder_can_hold():

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import exported_answers
 import numpy as np
 import pytest
 import torch
+from exported_answers import answers_of
 from safetensors.torch import load_file, save_file
 
 from megatron.architectures.registry import ARCHITECTURES
@@ -25,10 +28,11 @@ from megatron.records.example import SequencePair
 from tests.oracles.one_process_model import DEVICE, build_decoder, one_process_grid, recipe_of
 
 LENGTH = 40
-NEW_TOKENS = 6
+NEW_TOKENS = 4
 PREFIXES = (1, 13, 38)
 PROMPTS = ([5, 6, 7], [50], list(range(1, 26)), [3, 3, 3, 3, 9])
-SIZES = {"num_layers": 2, "hidden_size": 48, "num_attention_heads": 6}
+SIZES = {"num_layers": 2, "hidden_size": 24, "num_attention_heads": 6}
+SCALES = {"apply_layernorm_1p": True, "scale_embeddings": True}
 RMS = {"normalization": "RMSNorm", "norm_epsilon": 1e-6, "disable_bias_linear": True}
 RELATIVE = {
     "position_embedding_type": "relative",
@@ -49,13 +53,18 @@ CASES = {
         101,
         {**SIZES, **RMS, **RELATIVE, "activation": "geglu_tanh", "scale_logits": True, "softmax_scale": 1.0},
     ),
-    "relative": ("causal_decoder", 101, {**SIZES, **RELATIVE, "qk_layernorm": True, "activation": "gelu_tanh"}),
+    "relative": (
+        "causal_decoder",
+        101,
+        {**SIZES, **RELATIVE, **SCALES, "qk_layernorm": True, "activation": "gelu_tanh"},
+    ),
     "prefix, like qwen": (
         "prefix_decoder",
         101,
         {
             **SIZES,
             **RMS,
+            **SCALES,
             "position_embedding_type": "rope",
             "rotary_percent": 0.5,
             "rotary_base": 500,
@@ -77,47 +86,16 @@ CASES = {
         {**SIZES, "untie_embeddings_and_output_weights": True, "hidden_dropout": 0.1, "attention_dropout": 0.1},
     ),
 }
-STRANGER = """
-import sys
-from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
-for folder in map(Path, sys.argv[1:]):
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
-    given = load_file(folder / "given")
-    tokens, lengths, prompts, sizes = (given[name] for name in ("tokens", "lengths", "prompts", "sizes"))
-    place = torch.arange(tokens.shape[1])
-    answers = {}
-    with torch.no_grad():
-        answers["causal"] = model(tokens).logits
-        answers["lengths"] = model(tokens, prefix_lengths=lengths).logits
-        answers["types"] = model(tokens, token_type_ids=(place < lengths[:, None]).long()).logits
-        for side in ("left", "right"):
-            number = place - (tokens.shape[1] - lengths[:, None] if side == "left" else 0 * lengths[:, None])
-            real = (number >= 0) & (number < lengths[:, None])
-            padded = tokens.gather(1, number.clamp(0, tokens.shape[1] - 1)).masked_fill(~real, 0)
-            half = lengths // 2
-            logits = model(padded, attention_mask=real.long(), prefix_lengths=half).logits
-            answers[side] = logits[real]
-        single = [model(row[None, :n], prefix_lengths=(n // 2)[None]).logits[0] for row, n in zip(tokens, lengths)]
-        answers["single"] = torch.cat(single)
-        steps = dict(max_new_tokens=int(given["new"]), do_sample=False, eos_token_id=None, pad_token_id=0)
-        mask = torch.arange(prompts.shape[1]) >= prompts.shape[1] - sizes[:, None]
-        whole = dict(input_ids=prompts, attention_mask=mask.long(), **steps)
-        answers["cache"] = model.generate(**whole)
-        answers["recomputed"] = model.generate(**whole, use_cache=False)
-        answers["from the left"] = model.generate(**whole, token_type_ids=torch.zeros_like(prompts))
-        for name, settings in (("alone", {}), ("alone recomputed", {"use_cache": False})):
-            alone = model.generate(prompts[:1, -int(sizes[0]) :], **steps, **settings)
-            answers[name] = alone[0, int(sizes[0]) :]
-        answers["beams"] = model.generate(**whole, num_beams=2)
-        answers["beams recomputed"] = model.generate(**whole, num_beams=2, use_cache=False)
-    save_file({name: value.contiguous() for name, value in answers.items()}, folder / "answers")
-assert not [name for name in sys.modules if name.startswith("megatron")]
-"""
+LONGEST = max(map(len, PROMPTS))
+GIVEN = {
+    "tokens": torch.from_numpy(np.random.default_rng(0).integers(2, 100, (len(PREFIXES), LENGTH))),
+    "lengths": torch.tensor(PREFIXES),
+    "prompts": torch.tensor([[0] * (LONGEST - len(prompt)) + prompt for prompt in PROMPTS]),
+    "sizes": torch.tensor([len(prompt) for prompt in PROMPTS]),
+    "new": torch.tensor(NEW_TOKENS),
+}
 
 
 def described_case(case):
@@ -166,33 +144,39 @@ def exported(described, ours, folder):
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """By case: (ours, what the stranger was given, what it answered)."""
+    """By case: (ours, its folder, what the modelling file in this process answers to GIVEN)."""
     root = tmp_path_factory.mktemp("exports")
-    rng = np.random.default_rng(0)
-    given, models = {}, {}
+    found = {}
     for number, case in enumerate(CASES):
         folder = root / str(number)
         folder.mkdir()
-        models[case] = random_model(described_case(case))
-        exported(described_case(case), models[case], folder)
-        longest = max(map(len, PROMPTS))
-        given[case] = {
-            "tokens": torch.from_numpy(rng.integers(2, 100, (len(PREFIXES), LENGTH))),
-            "lengths": torch.tensor(PREFIXES),
-            "prompts": torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in PROMPTS]),
-            "sizes": torch.tensor([len(prompt) for prompt in PROMPTS]),
-            "new": torch.tensor(NEW_TOKENS),
-        }
-        save_file(given[case], folder / "given")
-    folders = [str(root / str(number)) for number in range(len(CASES))]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(root / "modules"), "PYTHONPATH": ""}
-    command = [sys.executable, "-c", STRANGER, *folders]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+        ours = random_model(described_case(case))
+        exported(described_case(case), ours, folder)
+        theirs = modeling_triarch.TriarchForCausalLM.from_pretrained(folder).eval()
+        found[case] = ours, folder, answers_of(theirs, GIVEN)
+    return found
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [("prefix, of the study",), pytest.param([*CASES], marks=pytest.mark.slow)],
+    ids=["one", "all"],
+)
+def test_a_process_without_our_code_gets_the_same(exports, cases, tmp_path):
+    """The folder alone, found and run by transformers."""
+    folders = [exports[case][1] for case in cases]
+    for folder in folders:
+        save_file(GIVEN, folder / "given")
+    command = [sys.executable, exported_answers.__file__, *map(str, folders)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path), "PYTHONPATH": ""}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {
-        case: (models[case], given[case], load_file(f"{folder}/answers"))
-        for case, folder in zip(CASES, folders, strict=True)
-    }
+    for case in cases:
+        _, folder, answers = exports[case]
+        got = load_file(folder / "answers")
+        assert got.keys() == answers.keys()
+        for name, answer in answers.items():
+            assert torch.allclose(got[name], answer, rtol=0, atol=1e-6), (case, name)
 
 
 def our_logits(case, ours, tokens, prefixes):
@@ -209,9 +193,9 @@ def our_logits(case, ours, tokens, prefixes):
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_are_ours_with_and_without_a_prefix(exports, case):
-    ours, given, answers = exports[case]
-    causal = our_logits(case, ours, given["tokens"], [0, 0, 0])
-    prefixed = our_logits(case, ours, given["tokens"], PREFIXES)
+    ours, _, answers = exports[case]
+    causal = our_logits(case, ours, GIVEN["tokens"], [0, 0, 0])
+    prefixed = our_logits(case, ours, GIVEN["tokens"], PREFIXES)
     scale = float(causal.std())
     assert scale > 0.1
     assert not torch.allclose(causal[2], prefixed[2], atol=0.01 * scale)
@@ -389,3 +373,13 @@ def test_a_prefix_decoder_becomes_a_causal_folder_when_asked():
     assert [*gpt2.faults(described, by_name=True)] == []
     assert not gpt2.holds_as_causal(described_case("like gpt2"))
     assert not FAMILIES["triarch_decoder"].holds_as_causal(described)
+
+
+def test_a_prefix_decoder_that_never_had_inputs_reads_prompts_from_left_to_right():
+    family, usual = FAMILIES["triarch_decoder"], described_case("prefix, alibi")
+    for reads_running_text in (False, True):
+        config = family.config(replace(usual, reads_running_text=reads_running_text))
+        assert config["bidirectional_prompts"] is not reads_running_text
+        assert family.describe(config, ()).reads_running_text is reads_running_text
+    causal = described_case("alibi")
+    assert not family.config(causal)["bidirectional_prompts"]

@@ -79,10 +79,12 @@ def written(chunk, rows, prompts=PROMPTS, stop=lambda _: False, **options):
 def test_every_token_is_that_of_the_whole_row(architecture, positions):
     chunk, rows = model_and_rows(architecture, positions)
     options = {"max_new_tokens": 16, "temperature": 0.8, "seed": 3}
-    expected = recomputed_text(chunk, PROMPTS, GenerationOptions(**options), rows, vocabulary_size=VOCABULARY)
-    assert written(chunk, rows, **options, micro_batch_size=3) == expected
-    assert len({tuple(tokens) for tokens in expected}) == len(PROMPTS)
-    assert max(map(len, expected)) == 16  # some rows go on when others have ended
+    texts = written(chunk, rows, **options, micro_batch_size=3)
+    assert texts == recomputed_text(
+        chunk, PROMPTS, texts, GenerationOptions(**options), rows, vocabulary_size=VOCABULARY
+    )
+    assert len({tuple(tokens) for tokens in texts}) == len(PROMPTS)
+    assert max(map(len, texts)) == 16  # some rows go on when others have ended
 
 
 @pytest.mark.parametrize("architecture", READINGS)
@@ -90,8 +92,10 @@ def test_every_token_is_that_of_the_whole_row(architecture, positions):
 def test_the_native_attention_reads_the_cache_as_well(architecture, positions):
     chunk, rows = model_and_rows(architecture, positions, backend="fused_softmax", dtype=torch.float32)
     options = {"max_new_tokens": 16, "temperature": 1.0}
-    expected = recomputed_text(chunk, PROMPTS, GenerationOptions(**options), rows, vocabulary_size=VOCABULARY)
-    assert written(chunk, rows, **options) == expected
+    texts = written(chunk, rows, **options)
+    assert texts == recomputed_text(
+        chunk, PROMPTS, texts, GenerationOptions(**options), rows, vocabulary_size=VOCABULARY
+    )
 
 
 @pytest.mark.parametrize("architecture", READINGS)

@@ -1,5 +1,7 @@
 """Log-likelihoods against transformers and against models written out, and what they do not depend on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,12 @@ def random_requests(count, seed=0, longest=60):
     rng = np.random.default_rng(seed)
     lengths = zip(rng.integers(1, longest, count), rng.integers(1, 12, count), strict=True)
     return [ScoreRequest(*(tuple(rng.integers(2, VOCABULARY, length).tolist()) for length in pair)) for pair in lengths]
+
+
+def with_more_answers(requests):
+    """Each request, and two more answers to the same context, one of a single token."""
+    for number, request in enumerate(requests):
+        yield from (request, ScoreRequest(request.context, (2 + number, 9, 8)), ScoreRequest(request.context, (7,)))
 
 
 def prompt_rows(architecture, *, reads_running_text=False, ends_inputs=False, **rules):
@@ -76,7 +84,7 @@ def greedy_requests(theirs, requests):
 
 def test_a_causal_decoder_scores_as_transformers(gpt2):
     ours, theirs = gpt2
-    requests = random_requests(25)
+    requests = [*with_more_answers(random_requests(12))]
     requests += greedy_requests(theirs, requests[:5])
     wanted = []
     for request in requests:
@@ -93,7 +101,7 @@ def test_a_causal_decoder_scores_as_transformers(gpt2):
 @pytest.mark.parametrize("ends_inputs", [False, True])
 def test_a_prefix_decoder_scores_as_its_dense_mask_says(gpt2, ends_inputs):
     ours, theirs = gpt2
-    requests = random_requests(20)
+    requests = [*with_more_answers(random_requests(8))]
     wanted = []
     for request in requests:
         inputs = [*request.context, *[END] * ends_inputs]
@@ -111,7 +119,7 @@ def test_a_prefix_decoder_scores_as_its_dense_mask_says(gpt2, ends_inputs):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_encoder_decoder_scores_as_transformers(version):
     ours, theirs = make_both(version)
-    requests = random_requests(20)
+    requests = [*with_more_answers(random_requests(8))]
     wanted = []
     for request in requests:
         with torch.no_grad():
@@ -148,16 +156,18 @@ tokens = st.lists(st.integers(2, VOCABULARY - 1), min_size=1, max_size=30).map(t
 
 
 @pytest.mark.parametrize(("architecture", "reading"), READINGS, ids=str)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    requests=st.lists(st.builds(ScoreRequest, st.just(()) | tokens, tokens), min_size=1, max_size=12),
+    contexts=st.lists(st.just(()) | tokens, min_size=1, max_size=4),
+    answers=st.lists(st.tuples(st.integers(0, 3), tokens), min_size=1, max_size=12),
     row_length=st.integers(1, 200),
     micro_batch_size=st.integers(1, 5),
     order=st.randoms(use_true_random=False),
 )
-def test_packing_changes_no_score(small, architecture, reading, requests, row_length, micro_batch_size, order):
-    """Whoever shares its row or its batch, in whatever order, a request scores as it does alone."""
+def test_packing_changes_no_score(small, architecture, reading, contexts, answers, row_length, micro_batch_size, order):
+    """Whoever shares its context, its row or its batch, in whatever order, a request scores as it does alone."""
     ours, rows = small[architecture], prompt_rows(architecture, **reading)
+    requests = [ScoreRequest(contexts[number % len(contexts)], answer) for number, answer in answers]
     alone = [scores(ours, [request], rows)[0] for request in requests]
     mixed = list(range(len(requests)))
     order.shuffle(mixed)
@@ -182,6 +192,18 @@ def test_answers_that_differ_in_their_last_token_share_a_row(gpt2):
     assert seen[0].tokens[0].tolist() == [5, 6, 7, 8, 0, 0, 0, 0]
     assert got[0] == got[3] and got[:1] == scores(ours, requests[:1], rows)
     assert len({one.log_likelihood for one in got}) == 3
+
+
+def test_few_rows_are_spread_over_replicas(gpt2):
+    """Four rows in micro-batches of eight: of two replicas each has two rows, here the first."""
+    ours, _ = gpt2
+    seen = []
+    hook = ours.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0].tokens)))
+    half = replace(one_process_grid(), data_size=2)
+    requests = [ScoreRequest(tuple(range(number, number + 30)), (5, 6, 7)) for number in range(2, 6)]
+    found = score([ours], half, DEVICE, requests, prompt_rows("causal_decoder", seq_length=32), vocabulary_size=100)
+    hook.remove()
+    assert seen == [2] and sum(one.log_likelihood != 0 for one in found) == 2
 
 
 def test_a_context_that_is_too_long_loses_its_beginning(gpt2):

@@ -45,11 +45,13 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Width of the feed-forward layer, activation and the head's table."""
+    """Width of the feed-forward layer, activation, the head's table and dropout (embeddings have that of residuals)."""
     return {
         "ffn_hidden_size": config.get("n_inner") or 4 * config["n_embd"],
         "activation": READ_ACTIVATIONS[config["activation_function"]],
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", True),
+        "hidden_dropout": config.get("resid_pdrop", 0.0),
+        "attention_dropout": config.get("attn_pdrop", 0.0),
     }
 
 
@@ -57,7 +59,7 @@ def write(described: DescribedModel) -> dict[str, Any]:
     """The inverse of `read`."""
     model = described.model
     return {
-        "n_inner": model.ffn_size,
+        "n_inner": None if model.ffn_size == 4 * model.hidden_size else model.ffn_size,
         "activation_function": ACTIVATIONS[model.activation],
         "tie_word_embeddings": not model.untie_embeddings_and_output_weights,
         "resid_pdrop": model.hidden_dropout,
@@ -80,6 +82,8 @@ GPT2 = Family(
         "qk_layernorm": False,
         "softmax_scale": None,
         "scale_logits": False,
+        "apply_layernorm_1p": False,
+        "scale_embeddings": False,
     },
     choices={"activation": tuple(ACTIVATIONS)},
     sizes={
@@ -94,7 +98,7 @@ GPT2 = Family(
         "reorder_and_upcast_attn": False,
         "add_cross_attention": False,
     },
-    legal={"activation_function": tuple(READ_ACTIVATIONS)},
+    legal={"activation_function": tuple(READ_ACTIVATIONS), "is_causal": (None, True)},
     positions="n_positions",
     rules=rules,
     read=read,

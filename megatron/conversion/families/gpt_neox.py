@@ -43,13 +43,15 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Activation, rotary positions and the head's table."""
+    """Activation, rotary positions, the head's table and dropout."""
     rope = config.get("rope_parameters") or {}
     return {
         "activation": READ_ACTIVATIONS[config["hidden_act"]],
         "rotary_base": plain_rotary_base(config),
         "rotary_percent": rope.get("partial_rotary_factor", config.get("rotary_pct", 0.25)),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
+        "hidden_dropout": config.get("hidden_dropout", 0.0),
+        "attention_dropout": config.get("attention_dropout", 0.0),
     }
 
 
@@ -83,6 +85,8 @@ GPT_NEOX = Family(
         "qk_layernorm": False,
         "softmax_scale": None,
         "scale_logits": False,
+        "apply_layernorm_1p": False,
+        "scale_embeddings": False,
     },
     choices={"activation": tuple(ACTIVATIONS)},
     sizes={
@@ -93,7 +97,7 @@ GPT_NEOX = Family(
         "norm_epsilon": "layer_norm_eps",
     },
     expected={"use_parallel_residual": False, "attention_bias": True},
-    legal={"hidden_act": tuple(READ_ACTIVATIONS)},
+    legal={"hidden_act": tuple(READ_ACTIVATIONS), "is_causal": (None, True)},
     rules=rules,
     read=read,
     write=write,

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.families.rotary import plain_rotary_base
 from megatron.conversion.family import Family
 from megatron.conversion.rules import Rule
 from megatron.conversion.transforms import Grouped, Stacked, Words
 
+FULL = "full_attention"
 FORM: dict[str, Any] = {
     "normalization": "RMSNorm",
     "activation": "swiglu",
@@ -23,6 +25,7 @@ FORM: dict[str, Any] = {
     "softmax_scale": None,
     "scale_logits": False,
 }
+PLAIN_SCALES = {"apply_layernorm_1p": False, "scale_embeddings": False}
 SIZES = {
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -30,6 +33,9 @@ SIZES = {
     "num_attention_heads": "num_attention_heads",
     "norm_epsilon": "rms_norm_eps",
 }
+LEGAL = {"is_causal": (None, True)}  # transformers takes the mask from this field where a config has it
+COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
+IGNORED = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
 
 
 def rules(described: DescribedModel) -> tuple[Rule, ...]:
@@ -64,12 +70,19 @@ def rules(described: DescribedModel) -> tuple[Rule, ...]:
 
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
-    """Heads, rotary base and the head's table."""
+    """Heads, rotary base, the head's table and dropout. Raises UserError for layers that do not see all before them."""
+    kinds = {*(config.get("layer_types") or ())} - {FULL}
+    if kinds:
+        raise UserError(
+            f"config.json: layer_types {', '.join(map(str, kinds))} have no counterpart; only {FULL} can be converted."
+        )
+    heads, groups, width = (config.get(name) for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
     return {
-        "num_query_groups": config.get("num_key_value_heads") or config["num_attention_heads"],
-        "kv_channels": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        "num_query_groups": heads if groups is None else groups,
+        "kv_channels": config["hidden_size"] // heads if width is None else width,
         "rotary_base": plain_rotary_base(config),
         "untie_embeddings_and_output_weights": not config.get("tie_word_embeddings", False),
+        "attention_dropout": config.get("attention_dropout") or 0.0,
     }
 
 
@@ -81,6 +94,7 @@ def write(described: DescribedModel) -> dict[str, Any]:
         "head_dim": model.head_size,
         "rope_parameters": {"rope_type": "default", "rope_theta": float(model.rotary_base)},
         "tie_word_embeddings": not model.untie_embeddings_and_output_weights,
+        "attention_dropout": model.attention_dropout,
     }
 
 
@@ -90,14 +104,15 @@ def _family(name: str, class_name: str, form: Mapping[str, Any], expected: Mappi
         model_type=name,
         class_name=class_name,
         architectures=("causal_decoder",),
-        fixed={**FORM, **form},
+        fixed={**FORM, **PLAIN_SCALES, **form},
         sizes=SIZES,
         expected={"hidden_act": "silu", **expected},
+        legal=LEGAL,
         rules=rules,
         read=read,
         write=write,
-        copies={"lm_head.weight": "model.embed_tokens.weight"},
-        ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+        copies=COPIES,
+        ignored=IGNORED,
     )
 
 

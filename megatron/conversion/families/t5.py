@@ -22,6 +22,13 @@ FEED_FORWARDS = {
     "geglu_tanh": "gated-gelu",
     "swiglu": "gated-silu",
 }
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_new",
+    "geglu_tanh": "gelu_new",
+    "swiglu": "silu",
+}
 READ_FEED_FORWARDS = {**{theirs: ours for ours, theirs in FEED_FORWARDS.items()}, "gated-gelu_new": "geglu_tanh"}
 POSITIONS = "n_positions"
 USUAL_POSITIONS = 512  # of T5's own training; configs that transformers fills leave them out
@@ -39,6 +46,8 @@ FORM: dict[str, Any] = {
     "qk_layernorm": False,
     "softmax_scale": 1.0,
     "relative_bias_per_layer": False,
+    "apply_layernorm_1p": False,
+    "scale_embeddings": False,
 }
 SIZES = {
     "hidden_size": "d_model",
@@ -60,7 +69,19 @@ class T5Family(Family):
             raise UserError(
                 f"config.json: {START} {start} has no counterpart; decoders start with the padding token, here {pad}."
             )
-        return super().describe({POSITIONS: USUAL_POSITIONS, **config, "bos_token_id": None}, tensors)
+        whole = {POSITIONS: USUAL_POSITIONS, **config, "bos_token_id": None}
+        described = super().describe(whole, tensors)
+        # transformers computes with these two where a config has them, whatever feed_forward_proj says.
+        computed = {"is_gated_act": described.model.is_gated, "dense_act_fn": ACTIVATIONS[described.model.activation]}
+        faults = [
+            f"config.json: {name} {config[name]!r} is not that of feed_forward_proj {config['feed_forward_proj']!r}, "
+            f"{value!r}; correct whichever is wrong."
+            for name, value in computed.items()
+            if config.get(name, value) != value
+        ]
+        if faults:
+            raise UserError(*faults)
+        return described
 
 
 class T5(T5Family):
@@ -141,7 +162,7 @@ def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
 
 
 def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Layers, width of a head and activation."""
+    """Layers, width of a head, activation and dropout, which is the same everywhere."""
     layers = config["num_layers"]
     return {
         "num_layers": layers,
@@ -149,6 +170,8 @@ def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_num_layers": config.get("num_decoder_layers") or layers,
         "kv_channels": config["d_kv"],
         "activation": READ_FEED_FORWARDS[config["feed_forward_proj"]],
+        "hidden_dropout": config.get("dropout_rate", 0.0),
+        "attention_dropout": config.get("dropout_rate", 0.0),
     }
 
 

@@ -12,7 +12,6 @@ know of no prefix. `generate` takes the whole prompt as the prefix where the con
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,10 +24,9 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-Activation = Callable[[Tensor], Tensor]
 gelu_tanh = partial(F.gelu, approximate="tanh")
-ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
-GATED_ACTIVATIONS: dict[str, Activation] = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": gelu_tanh}
+GATED: dict[str, Any] = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": gelu_tanh}
+ACTIVATIONS: dict[str, Any] = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu, **GATED}
 
 
 class TriarchConfig(PretrainedConfig):
@@ -36,9 +34,10 @@ class TriarchConfig(PretrainedConfig):
 
     decoder_type: causal_decoder or prefix_decoder. position_embedding_type: learned_absolute, rope, alibi, relative
     (T5's buckets, a table in each layer) or none. normalization: LayerNorm or RMSNorm, also of queries and keys with
-    qk_layernorm. activation: gelu, gelu_tanh, relu, or gated: swiglu, geglu, geglu_tanh. softmax_scale: of scores, None
-    for 1 / sqrt(head_dim). scale_logits: they are divided by sqrt(hidden_size). bidirectional_prompts: `generate` takes
-    the prompt as the prefix. begins_with_start_token: texts of training began with bos_token_id.
+    qk_layernorm; apply_layernorm_1p: by 1 + weight. activation: gelu, gelu_tanh, relu, or gated: swiglu, geglu,
+    geglu_tanh. softmax_scale: of scores, None for 1 / sqrt(head_dim). scale_embeddings, scale_logits: words times and
+    logits over sqrt(hidden_size). bidirectional_prompts: `generate` takes the prompt as the prefix.
+    begins_with_start_token: texts of training began with bos_token_id.
     """
 
     model_type = "triarch_decoder"
@@ -60,8 +59,10 @@ class TriarchConfig(PretrainedConfig):
     relative_attention_max_distance: int = 128
     normalization: str = "LayerNorm"
     norm_epsilon: float = 1e-5
+    apply_layernorm_1p: bool = False
     qk_layernorm: bool = False
     softmax_scale: float | None = None
+    scale_embeddings: bool = False
     scale_logits: bool = False
     activation: str = "gelu"
     disable_bias_linear: bool = False
@@ -80,7 +81,7 @@ class Surroundings:
 
     visible: bool [1 or b, 1, s_q, s_k], where a query sees a key; None for plainly causal attention without a bias.
     distance_bias: [1, heads, s_q, s_k] or [b, ..] of ALiBi. buckets: int64 [1 or b, s_q, s_k] of relative positions.
-    rotation: cosines and sines [1 or b, 1, s_q, width] of rotary positions. cache: of keys and values, which grows.
+    rotation: cosines and sines [1 or b, 1, s_q, width / 2] of rotary positions. cache: of keys and values, which grows.
     """
 
     visible: Tensor | None
@@ -148,15 +149,27 @@ def relative_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> T
 def rotated(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """[b, heads, s, d] with its first dimensions rotated in pairs (i, i + width / 2) (Su et al. 2021)."""
     cosines, sines = (part.to(heads.dtype) for part in rotation)
-    turned, kept = heads.split([cosines.shape[-1], heads.shape[-1] - cosines.shape[-1]], dim=-1)
-    first, second = turned.chunk(2, dim=-1)
-    return torch.cat([turned * cosines + torch.cat([-second, first], dim=-1) * sines, kept], dim=-1)
+    half = cosines.shape[-1]
+    first, second, kept = heads.split([half, half, heads.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines, kept], dim=-1)
 
 
-def norm(config: TriarchConfig, width: int) -> nn.Module:
-    """LayerNorm or RMSNorm over the last dimension."""
-    kind = nn.LayerNorm if config.normalization == "LayerNorm" else nn.RMSNorm
-    return kind(width, eps=config.norm_epsilon)
+class TriarchNorm(nn.Module):
+    """LayerNorm or RMSNorm over the last dimension; by 1 + weight, with apply_layernorm_1p, in float32 at least."""
+
+    def __init__(self, config: TriarchConfig, width: int) -> None:
+        super().__init__()
+        self.eps, self.added = config.norm_epsilon, 1.0 if config.apply_layernorm_1p else 0.0
+        self.weight = nn.Parameter(torch.full((width,), 1 - self.added))
+        self.bias = nn.Parameter(torch.zeros(width)) if config.normalization == "LayerNorm" else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[.., width] -> [.., width], same dtype."""
+        dtype = torch.promote_types(hidden.dtype, torch.float32) if self.added else hidden.dtype
+        wide, weight = hidden.to(dtype), self.weight.to(dtype) + self.added
+        if self.bias is None:
+            return F.rms_norm(wide, weight.shape, weight, self.eps).to(hidden.dtype)
+        return F.layer_norm(wide, weight.shape, weight, self.bias.to(dtype), self.eps).to(hidden.dtype)
 
 
 class TriarchAttention(nn.Module):
@@ -164,21 +177,18 @@ class TriarchAttention(nn.Module):
 
     def __init__(self, config: TriarchConfig, layer_idx: int) -> None:
         super().__init__()
-        self.layer_idx = layer_idx
-        self.head_dim = config.head_dim
+        self.layer_idx, self.head_dim = layer_idx, config.head_dim
         self.scale = config.softmax_scale or 1 / math.sqrt(config.head_dim)
         self.dropout = config.attention_dropout
-        self.is_grouped = config.num_key_value_heads != config.num_attention_heads
+        width, key_width = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
         is_biased = not config.disable_bias_linear
-        width = config.num_attention_heads * config.head_dim
-        key_width = config.num_key_value_heads * config.head_dim
         qkv_bias = is_biased or config.add_qkv_bias
         self.q_proj = nn.Linear(config.hidden_size, width, bias=qkv_bias)
         self.k_proj = nn.Linear(config.hidden_size, key_width, bias=qkv_bias)
         self.v_proj = nn.Linear(config.hidden_size, key_width, bias=qkv_bias)
         self.o_proj = nn.Linear(width, config.hidden_size, bias=is_biased)
-        self.q_norm = norm(config, config.head_dim) if config.qk_layernorm else nn.Identity()
-        self.k_norm = norm(config, config.head_dim) if config.qk_layernorm else nn.Identity()
+        self.q_norm = TriarchNorm(config, config.head_dim) if config.qk_layernorm else nn.Identity()
+        self.k_norm = TriarchNorm(config, config.head_dim) if config.qk_layernorm else nn.Identity()
         if config.position_embedding_type == "relative":
             self.relative_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_attention_heads)
 
@@ -199,15 +209,10 @@ class TriarchAttention(nn.Module):
         mask = around.visible
         if mask is not None and bias is not None:
             mask = torch.where(mask, bias, -torch.inf).to(query.dtype)
+        dropout, is_causal = self.dropout if self.training else 0.0, mask is None and query.shape[2] > 1
+        is_grouped = key.shape[1] != query.shape[1]
         context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None and query.shape[2] > 1,
-            scale=self.scale,
-            enable_gqa=self.is_grouped,
+            query, key, value, mask, dropout, is_causal, scale=self.scale, enable_gqa=is_grouped
         )
         return self.o_proj(context.transpose(1, 2).flatten(2))
 
@@ -217,19 +222,17 @@ class TriarchMLP(nn.Module):
 
     def __init__(self, config: TriarchConfig) -> None:
         super().__init__()
-        bias = not config.disable_bias_linear
-        self.is_gated = config.activation in GATED_ACTIVATIONS
-        self.activation: Activation = (GATED_ACTIVATIONS if self.is_gated else ACTIVATIONS)[config.activation]
-        if self.is_gated:
-            self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=bias)
+        sizes, bias = (config.hidden_size, config.intermediate_size), not config.disable_bias_linear
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate_proj = nn.Linear(*sizes, bias=bias) if config.activation in GATED else None
+        self.up_proj = nn.Linear(*sizes, bias=bias)
+        self.down_proj = nn.Linear(*sizes[::-1], bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[b, s, h] -> [b, s, h]."""
-        if self.is_gated:
-            return self.down_proj(self.activation(self.gate_proj(hidden)) * self.up_proj(hidden))
-        return self.down_proj(self.activation(self.up_proj(hidden)))
+        up = self.up_proj(hidden)
+        activated = self.activation(up) if self.gate_proj is None else self.activation(self.gate_proj(hidden)) * up
+        return self.down_proj(activated)
 
 
 class TriarchLayer(nn.Module):
@@ -237,9 +240,9 @@ class TriarchLayer(nn.Module):
 
     def __init__(self, config: TriarchConfig, layer_idx: int) -> None:
         super().__init__()
-        self.input_layernorm = norm(config, config.hidden_size)
+        self.input_layernorm = TriarchNorm(config, config.hidden_size)
         self.self_attn = TriarchAttention(config, layer_idx)
-        self.post_attention_layernorm = norm(config, config.hidden_size)
+        self.post_attention_layernorm = TriarchNorm(config, config.hidden_size)
         self.mlp = TriarchMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
@@ -260,28 +263,24 @@ class TriarchDecoder(nn.Module):
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(TriarchLayer(config, number) for number in range(config.num_hidden_layers))
-        self.norm = norm(config, config.hidden_size)
+        self.norm = TriarchNorm(config, config.hidden_size)
 
     def forward(
-        self,
-        input_ids: Tensor,
-        counted: Tensor,
-        in_prefix: Tensor | None,
-        attention_mask: Tensor | None,
-        position_ids: Tensor | None,
-        cache: Cache | None,
+        self, input_ids: Tensor, counted: Tensor, in_prefix: Tensor | None, mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
-        """[b, s] tokens -> [b, s, h]. counted: `token_positions` of all tokens; others: see TriarchForCausalLM."""
+        """[b, s] tokens -> [b, s, h]. counted: `token_positions` of all tokens; mask: a caller's attention_mask."""
         length, total = input_ids.shape[1], counted.shape[1]
-        positions = counted[:, -length:] if position_ids is None else position_ids
+        positions = counted[:, -length:]
         hidden = self.embed_tokens(input_ids)
+        if self.config.scale_embeddings:
+            hidden = hidden * torch.tensor(self.config.hidden_size**0.5, dtype=hidden.dtype, device=hidden.device)
         if self.config.position_embedding_type == "learned_absolute":
             hidden = hidden + self.embed_positions(positions)
         hidden = self.dropout(hidden)
         has_bias = self.config.position_embedding_type in ("alibi", "relative")
         visible = None
-        if has_bias or in_prefix is not None or attention_mask is not None or 1 < length < total:
-            visible = visible_keys(length, total, in_prefix, attention_mask, counted.device)
+        if has_bias or in_prefix is not None or mask is not None or 1 < length < total:
+            visible = visible_keys(length, total, in_prefix, mask, counted.device)
         around = self._surroundings(counted, positions, visible, cache)
         for layer in self.layers:
             hidden = layer(hidden, around)
@@ -303,7 +302,6 @@ class TriarchDecoder(nn.Module):
             width = int(self.config.head_dim * self.config.rotary_percent)
             exponents = torch.arange(0, width, 2, dtype=torch.float32, device=counted.device) / width
             angles = positions[:, None, :, None].float() / self.config.rotary_base**exponents
-            angles = torch.cat([angles, angles], dim=-1)
             rotation = angles.cos(), angles.sin()
         return Surroundings(visible, bias, buckets, rotation, cache)
 
@@ -324,6 +322,11 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TriarchNorm):
+            nn.init.constant_(module.weight, 1 - module.added)
+
     @can_return_tuple
     def forward(
         self,
@@ -331,7 +334,6 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         prefix_lengths: Tensor | None = None,
-        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -344,9 +346,9 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: int64 [b, s], behind the tokens of `past_key_values`. attention_mask: [b, all tokens], 0 for padding,
         on either side. A prefix, which is read both ways and must come in one piece: token_type_ids int64 [b, s], 1
         for its tokens, or prefix_lengths int64 [b], its tokens of each text without padding; without either there is
-        none. position_ids: [1 or b, s], default: counted from the mask. labels: int64 [b, s], -100 where there is none;
-        the loss shifts them. logits_to_keep: positions from the end, 0 for all. num_items_in_batch: divides the loss.
-        Raises ValueError and TypeError for what this model does not take.
+        none. Positions are counted from the mask. labels: int64 [b, s], -100 where there is none; the loss shifts them.
+        logits_to_keep: positions from the end, 0 for all. num_items_in_batch: divides the loss. Raises ValueError and
+        TypeError for what this model does not take.
         """
         asked = [name for name, value in others.items() if value is not None and value is not False]
         if asked:
@@ -361,15 +363,12 @@ class TriarchForCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError(f"attention_mask must be [{len(input_ids)}, {total}], is {[*attention_mask.shape]}")
         counted = token_positions(attention_mask, total, input_ids.device)
         in_prefix = prefix_members(counted[:, -input_ids.shape[1] :], token_type_ids, prefix_lengths)
-        hidden = self.model(input_ids, counted, in_prefix, attention_mask, position_ids, cache)
-        if logits_to_keep:
-            hidden = hidden[:, -logits_to_keep:]
+        hidden = self.model(input_ids, counted, in_prefix, attention_mask, cache)[:, -logits_to_keep:]
         scale = self.config.hidden_size**-0.5 if self.config.scale_logits else 1.0
         logits = self.lm_head(hidden * scale)
         loss = None
         if labels is not None:
-            divisor = {} if num_items_in_batch is None else {"num_items_in_batch": num_items_in_batch}
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **divisor)
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache)
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:

@@ -11,19 +11,20 @@ from benchmarks.evaluation_speed import (
     largest_difference,
     our_scorer,
     questions,
-    random_gpt2,
+    random_model,
     take_turns,
 )
 from tests.oracles.one_process_model import DEVICE, one_process_grid
 
 
 @pytest.mark.parametrize("one_token", [False, True])
-def test_both_score_the_same_requests(one_token: bool) -> None:
-    theirs = random_gpt2(TOY)
-    requests = questions(3, TOY["vocab_size"], one_token=one_token)
+@pytest.mark.parametrize("family", sorted(TOY))
+def test_both_score_the_same_requests(family: str, one_token: bool) -> None:
+    theirs = random_model(family, TOY)
+    requests = questions(3 * ANSWERS, TOY[family]["vocab_size"], ANSWERS, one_token=one_token)
     assert len(requests) == 3 * ANSWERS and len({request.context for request in requests}) == 3
     contestants = {
-        "ours": our_scorer(theirs, requests, DEVICE, one_process_grid(), 2),
+        "ours": our_scorer(family, theirs, requests, DEVICE, one_process_grid(), 2),
         "peer": hugging_face_scorer(theirs, requests, 4),
     }
     results = [run() for run in contestants.values()]

@@ -78,7 +78,8 @@ def folder(theirs, tokenizer_files, tmp_path):
 
 
 def convert(direction, load, save, *words):
-    main([direction, "--load", str(load), "--save", str(save), *words])
+    """Without the verdict, which test_verify_command.py is about."""
+    main([direction, "--load", str(load), "--save", str(save), "--no-verify", *words])
     assert save.is_dir() and not save.with_name(f"{save.name}.unfinished").exists()
 
 
@@ -245,10 +246,10 @@ def test_a_damaged_checkpoint_leaves_nothing_behind(folder, tmp_path):
 
 
 def test_the_command_line_is_answered_at_once(tmp_path):
-    with pytest.raises(UserError, match=r"to-fh is not known; did you mean to-hf\? It is to-hf or from-hf"):
+    with pytest.raises(UserError, match=r"to-fh is not known; did you mean to-hf\? Known: to-hf, from-hf, verify"):
         main(["to-fh"])
     for words in ([], ["--load", "x"]):
-        with pytest.raises(UserError, match="say first what to do: to-hf or from-hf"):
+        with pytest.raises(UserError, match="say first what to do \\(to-hf, from-hf, verify\\), as in"):
             main(words)
     with pytest.raises(UserError) as raised:
         main(["to-hf", "--load", "nowhere", "--family", "lama", "--max-shard-size", "5 gigs"])
@@ -262,9 +263,10 @@ def test_the_command_line_is_answered_at_once(tmp_path):
     assert raised.value.faults[0].startswith("--family lama is not known; did you mean llama?")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["to-hf", "--help"], ["from-hf", "-h"]])
+@pytest.mark.parametrize("words", [["--help"], ["to-hf", "--help"], ["from-hf", "-h"], ["verify", "-h"]])
 def test_help(words, capsys):
     with pytest.raises(SystemExit):
         main(words)
     shown = capsys.readouterr().out
-    assert "--load" in shown and ("--objective" in shown) == (words[0] != "to-hf")
+    assert "--load" in shown and ("--objective" in shown) == (words[0] not in ("to-hf", "verify"))
+    assert ("--hf FOLDER" in shown) == (words[0] in ("--help", "verify")) and "--tolerance" in shown

@@ -20,6 +20,8 @@ from megatron.cli.evaluate import _is_ours, main
         (["--hf", "RUN", "--tasks", "copa", "--load-iteration", "3"], "--load-iteration has no effect with --hf"),
         (["--load", "RUN", "--tasks", "copa", "--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
         (["--load", "RUN", "--tasks", "copa", "--include-path", "nowhere"], "--include-path nowhere is not a folder"),
+        (["--load", "RUN", "--tasks", "copa", "--limit", "0"], "--limit 0"),
+        (["--load", "RUN", "--tasks", "copa", "--output-path", __file__], "--output-path .* is not a folder"),
         (["--load", "RUN", "--eai-eval", "--num-fewshot", "5"], "excludes --eai-eval, which is zero-shot"),
     ],
 )

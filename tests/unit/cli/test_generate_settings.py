@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.manifest import Manifest
 from megatron.cli import generate
 from megatron.cli.run_config import parse_pretrain
+from megatron.evaluation.options import GenerationOptions
+from tests.oracles.one_process_model import one_process_grid
 
 WIDTHS = ["--num-attention-heads", "6", "--hidden-size", "192"]
 
@@ -42,3 +45,34 @@ def test_a_model_that_tensor_ranks_cannot_share_is_refused(
         UserError, match=f"--tensor-model-parallel-size 3 does not divide this model .*{sentence}.*; use 2"
     ):
         generate.main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--stop", ""], "--stop needs a value"),
+        (["--output-path", __file__], f"--output-path {__file__} exists; name a new file"),
+        (["--output-path", f"{__file__}/texts.jsonl"], "is not a folder; choose another path"),
+        (["--prompt", "to be", "caf\udce9"], "--prompt number 2 is not UTF-8"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(words: list[str], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        generate.main(["--load", str(tmp_path), "--prompt", "to be", "--device", "cpu", *words])
+    assert sentence in str(raised.value)
+
+
+def test_lines_of_standard_input_are_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = one_process_grid()
+
+    def prompts(content: bytes) -> list[str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return generate._prompts(GenerationOptions(), grid)
+
+    assert prompts("é\u2028\r\n\nto be".encode()) == ["é\u2028", "", "to be"]
+    assert prompts(b"\n") == [""]
+    with pytest.raises(UserError, match="line 2 of standard input is not UTF-8"):
+        prompts(b"to be\n\xe9\n")
+    with pytest.raises(UserError, match="standard input is empty"):
+        prompts(b"")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from megatron.basics.errors import UserError
-from megatron.conversion.choose_family import family_for
+from megatron.conversion.choose_family import family_for, family_of
 from megatron.conversion.described_model import DescribedModel
 from megatron.modeling.options import ModelOptions
 
@@ -31,6 +31,7 @@ def described(architecture="causal_decoder", **model):
         ({**LLAMA, "add_qkv_bias": True}, "qwen2"),
         ({**LLAMA, "qk_layernorm": True}, "qwen3"),
         ({**SIZES, "position_embedding_type": "rope"}, "gpt_neox"),
+        ({**LLAMA, "activation": "geglu_tanh", "apply_layernorm_1p": True, "scale_embeddings": True}, "gemma"),
     ],
 )
 def test_the_first_class_that_holds_it(model, family):
@@ -56,7 +57,7 @@ def test_what_no_class_holds_is_refused_with_every_reason_and_the_way_out():
     with pytest.raises(UserError) as raised:
         family_for(model, None)
     *reasons, way = raised.value.faults
-    for family in ("llama", "qwen2", "qwen3", "gpt2", "gpt_neox"):
+    for family in ("llama", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox"):
         assert any(
             fault.startswith(f"--family {family} has no --position-embedding-type alibi") for fault in reasons
         ), family
@@ -66,8 +67,34 @@ def test_what_no_class_holds_is_refused_with_every_reason_and_the_way_out():
     assert family_for(model, "triarch_decoder").family.name == "triarch_decoder"
 
 
+@pytest.mark.parametrize("flag", ["--apply-layernorm-1p", "--scale-embeddings"])
+def test_only_gemma_has_its_scales(flag):
+    model = described(**LLAMA, **{flag[2:].replace("-", "_"): True})
+    with pytest.raises(UserError) as raised:
+        family_for(model, None)
+    for family in ("llama", "qwen2", "qwen3", "gpt2", "gpt_neox"):
+        assert f"--family {family} has no {flag}; its models have {flag} off." in raised.value.faults
+    assert f"--family gemma has no {flag}" not in str(raised.value)
+    assert family_for(model, "triarch_decoder").described == model
+
+
+def test_later_gemmas_are_told_from_the_first():
+    caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "sliding_window": 4096}
+    with pytest.raises(UserError) as raised:
+        family_of({"model_type": "gemma2", **caps}, None, "config.json")
+    assert raised.value.faults == (
+        "config.json: the model_type gemma2 has norms behind attention and feed-forward, and sliding windows in every "
+        "second layer, and its config says sliding_window 4096, attn_logit_softcapping 50.0; no model of ours can "
+        "follow that. The nearest family is gemma.",
+    )
+    with pytest.raises(UserError, match=r"rope_local_base_freq 10000\.0; no model .* nearest family is gemma"):
+        family_of({"model_type": "gemma3", "text_config": {"rope_local_base_freq": 10000.0}}, None, "config.json")
+    with pytest.raises(UserError, match=r"--family gemma is not that of config\.json, a gemma2"):
+        family_of({"model_type": "gemma2"}, "gemma", "config.json")
+
+
 def test_a_family_that_is_not_known():
     with pytest.raises(UserError, match=r"--family lama is not known; did you mean llama\?"):
         family_for(described(**LLAMA), "lama")
-    with pytest.raises(UserError, match="--family llama holds causal_decoder, and this is a encoder_decoder"):
+    with pytest.raises(UserError, match="--family llama holds causal_decoder, and this is an encoder_decoder"):
         family_for(described("encoder_decoder", **LLAMA), "llama")

@@ -19,6 +19,15 @@ LLAMA = {
     "max_position_embeddings": 40,
 }
 GPT2 = {"vocab_size": 101, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4}
+ENTRY = {
+    "architecture": "causal_decoder",
+    "objective": "full_lm",
+    "iteration": 3,
+    "lineage": [{"architecture": "causal_decoder", "objective": "full_lm", "tokens": 9, "loss_tokens": 9}],
+    "seq_length": 40,
+    "decoder_seq_length": None,
+    "begin_with_start_token": True,
+}
 PROJECTION = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -53,6 +62,14 @@ def test_a_sound_folder(llama):
     assert plan.family.name == "llama" and plan.described.vocabulary_size == 101 and plan.provenance is None
     assert plan.size == sum(tensor.nbytes for tensor in plan.planned())
     assert {tensor.name: tensor.shape for tensor in plan.planned()} == plan.described.weights()
+
+
+@pytest.mark.parametrize("ends_inputs", [None, False, True])
+def test_what_an_export_says_of_its_texts_comes_back(llama, ends_inputs):
+    """None: of a folder that was written before inputs could go without an end token."""
+    set_config(llama, triarch={**ENTRY, **({} if ends_inputs is None else {"ends_inputs": ends_inputs})})
+    described = plan_import(llama, family=None, dtype=None).described
+    assert described.begins_with_start_token and described.ends_inputs == (ends_inputs is not False)
 
 
 def test_tensors_that_are_missing_misnamed_misshapen_and_too_many(llama):
@@ -142,6 +159,7 @@ def test_precisions(llama):
         ({"vocab_size": None}, "config.json"),
         ({"triarch": {"lineage": 3}}, "config.json: the entry triarch is not as an export wrote it"),
         ({"triarch": "x"}, "config.json: the entry triarch is not as an export wrote it"),
+        ({"triarch": {**ENTRY, "seq_length": "40"}}, "config.json: the entry triarch is not as an export wrote it"),
     ],
 )
 def test_configs_that_are_not_followed(fields, sentence, llama):

@@ -62,7 +62,8 @@ def test_a_prefix_decoder_with_its_own_file(tmp_path):
     card = card_of(tmp_path, "prefix_decoder", starts=True)
     assert 'AutoModelForCausalLM.from_pretrained("first", trust_remote_code=True)' in card
     assert "--model_args pretrained=first,trust_remote_code=True" in card and "modeling_triarch.py" in card
-    assert "Texts begin with the start token" in card and "from left to right" not in card
+    assert "Texts begin with the start token" in card and "`generate` reads a prompt both ways" in card
+    assert "Inputs ended with the end token" in card
 
 
 def test_a_prefix_decoder_that_became_causal(tmp_path):

@@ -1,7 +1,10 @@
 """Our writer's files are read by the library, and the library's by our reader; what is broken is named."""
 
+import itertools
 import json
+import resource
 import struct
+import threading
 import weakref
 import zlib
 
@@ -13,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from megatron.basics.errors import UserError
 from megatron.conversion.tensor_file import BrokenFile, TensorFile, bytes_of
-from megatron.conversion.tensor_writer import PlannedTensor, plan_shards, write_files
+from megatron.conversion.tensor_writer import AHEAD, PlannedTensor, plan_shards, write_files
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 SHAPES = st.lists(st.integers(0, 5), max_size=3).map(tuple)
@@ -46,7 +49,7 @@ def test_the_library_reads_what_we_write(tensors, max_bytes, tmp_path_factory):
     assert all(len(part) == 1 or sum(tensor.nbytes for tensor in part) <= max_bytes for part in parts)
     shards = {f"{number}.safetensors": part for number, part in enumerate(parts)}
     written = []
-    checksums = write_files(folder, shards, tensors.values(), written.append)
+    checksums = write_files(folder, shards, tensors.values(), written.append, with_checksums=True)
 
     read = {}
     for name in shards:
@@ -91,21 +94,21 @@ def test_infinity_itself_may_pass(tmp_path):
     assert load_file(tmp_path / "a.safetensors")["w"].isfinite().tolist() == [True, False, False]
 
 
-def test_tensors_are_made_one_ahead_and_no_more(tmp_path):
+def test_blocks_are_made_a_few_ahead_and_no_more(tmp_path):
     made = []
     most = 0
 
     def make():
         nonlocal most
-        for _ in range(8):
+        for _ in range(40):
             tensor = torch.zeros(10)
             made.append(weakref.ref(tensor))
             most = max(most, sum(one() is not None for one in made))
             yield tensor
 
-    planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(8)]
+    planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(40)]
     write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
-    assert 2 <= most <= 3
+    assert 2 <= most <= AHEAD + 2
 
 
 def test_reading_takes_the_memory_of_one_tensor(tmp_path):
@@ -159,3 +162,36 @@ def test_a_file_that_shrinks_after_it_was_opened(tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(BrokenFile, match="ends inside w"):
         file.read("w")
+
+
+def test_a_box_is_what_slicing_gives(tmp_path):
+    tensors = {"three": torch.randn(5, 4, 6), "two": torch.randn(7, 3).bfloat16(), "one": torch.randn(9)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    file = TensorFile(tmp_path / "a.safetensors")
+    for name, tensor in tensors.items():
+        for box in itertools.product(*(itertools.combinations(range(size + 1), 2) for size in tensor.shape)):
+            slices = tuple(slice(*edges) for edges in box)
+            found = file.read_box(name, [first for first, _ in box], [last - first for first, last in box])
+            assert torch.equal(found, tensor[slices]) and found.dtype == tensor.dtype
+        assert file.checksum(name) == zlib.crc32(bytes_of(tensor))
+
+
+def test_a_disk_that_takes_no_more_ends_the_reading_too(tmp_path):
+    """By the limit that the system sets to files: the error of a full disk takes the same way."""
+    made = []
+
+    def blocks():
+        for _ in range(1000):
+            made.append(torch.zeros(1000))
+            yield made[-1]
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    planned = [PlannedTensor(str(number), "float32", (1000,)) for number in range(1000)]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+        with pytest.raises(UserError, match=r"a\.safetensors could not be written: the file is larger than"):
+            write_files(tmp_path, {"a.safetensors": planned}, blocks(), lambda _: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == [] and len(made) < 100
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]

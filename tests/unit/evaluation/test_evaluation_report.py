@@ -19,6 +19,7 @@ RESULTS = {
         "scoring_rule": "The context is read from left to right.",
         "lineage": "causal_decoder:full_lm 1M",
         "missing": {"webqs": "not there"},
+        "random": {"copa": 0.25},
         "eai_eval": True,
         "data": {"copa": {"validation": "DATA/copa/validation.jsonl"}},
     },
@@ -37,8 +38,14 @@ def test_one_run_has_errors_baselines_and_what_is_missing():
     assert cells(page, "copa") == ["copa", "acc,none", "0.5000", "0.6250 ± 0.0485"]
     assert cells(page, "wikitext") == ["wikitext", "word_perplexity,none", "-", "123.5000"]
     assert cells(page, "EAI")[2:] == ["0.5000", "0.6250 ± 0.0485 (over 1 of 31)"]
-    assert "EAI-Eval is not whole: 1 of 31" in page and "missing: webqs, not there" in page
+    assert "EAI-Eval is not whole: 1 of 31" in page and "missing: webqs (not there)" in page
     assert "causal_decoder:full_lm 1M" in page and "DATA/copa/validation.jsonl" in page
+
+
+def test_the_study_s_baselines_are_for_the_study_s_list():
+    alone = {**RESULTS, "triarch": {**RESULTS["triarch"], "eai_eval": False}}
+    assert cells(markdown([Results("first", alone)]), "copa")[2] == "0.2500"  # what the choices say
+    assert cells(markdown([Results("other", FOREIGN)]), "copa")[2] == "0.5000"  # nobody counted them
 
 
 def test_runs_stand_side_by_side():
@@ -62,6 +69,19 @@ def test_the_chart_has_a_bar_for_each_run_and_a_line_for_each_baseline():
     assert bars == [0.625, 0.5]  # a perplexity is no share
     (baseline,) = [line for line in axes.collections if line.get_label() == "random"]
     assert baseline.get_segments()[0][:, 1].tolist() == [0.5, 0.5]
+
+
+def test_the_chart_shows_groups_without_their_members():
+    tasks = {name: {"acc,none": 0.5, "acc_stderr,none": 0.1} for name in ("mmlu", "mmlu_anatomy", "copa")}
+    run = {"results": tasks, "group_subtasks": {"mmlu": ["mmlu_anatomy"]}}
+    (axes,) = bar_chart([Results("first", run)]).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["mmlu", "copa"]
+
+
+def test_a_chart_without_accuracies_is_empty():
+    run = {"results": {"wikitext": {"word_perplexity,none": 0.9}}}
+    (axes,) = bar_chart([Results("first", run)]).axes
+    assert len(axes.patches) == 0
 
 
 def test_the_command_compares_files(tmp_path, capsys):

@@ -33,7 +33,7 @@ def test_lines_in_the_original_columns(tmp_path, ending):
         "train": EXAMPLES[:1],
         "validation": EXAMPLES,
     }
-    assert [*find_local_data(tmp_path, "copa", COPA, ("validation", "test")).files] == ["validation"]
+    assert [*found.only("validation").data_set()] == ["validation"]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_lines_in_the_original_columns(tmp_path, ending):
         ("copa", COPA, "hf_datasets/super_glue/copa"),
         ("sciq", DataSetName("allenai/sciq", None), "hf_datasets/sciq/none"),
         ("piqa", DataSetName("baber/piqa", None), "hf_datasets/piqa/plain_text"),
+        ("mmlu_anatomy", DataSetName("cais/mmlu", "anatomy"), "hf_datasets/hails/mmlu_no_train/anatomy"),
     ],
 )
 def test_folders_of_the_datasets_library(tmp_path, task, name, folder):
@@ -85,6 +86,28 @@ def test_broken_lines_are_named(tmp_path, line):
     path.parent.mkdir()
     path.write_text(json.dumps(EXAMPLES[0]) + "\n" + line + "\n")
     with pytest.raises(UserError, match=r"line 2 of .*validation.jsonl is not"):
+        find_local_data(tmp_path, "copa", COPA).data_set()
+
+
+@pytest.mark.parametrize(
+    ("examples", "sentence"),
+    [
+        ([], "validation.jsonl is empty"),
+        ([*EXAMPLES, {"premise": "It froze."}], "example 3 of .*validation.jsonl lacks label, which the first one has"),
+        ([EXAMPLES[0], {"premise": "It froze.", "label": "x"}], "a column whose values are not of one kind"),
+    ],
+)
+def test_examples_that_do_not_make_a_table_are_told(tmp_path, examples, sentence):
+    write_lines(tmp_path / "copa" / "validation.jsonl", examples)
+    with pytest.raises(UserError, match=sentence):
+        find_local_data(tmp_path, "copa", COPA).data_set()
+
+
+def test_a_file_that_was_cut_off_is_named(tmp_path):
+    path = tmp_path / "copa" / "validation.jsonl.gz"
+    write_lines(path, EXAMPLES * 50)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(UserError, match=r"validation.jsonl.gz cannot be read behind line \d+ .*write it anew"):
         find_local_data(tmp_path, "copa", COPA).data_set()
 
 

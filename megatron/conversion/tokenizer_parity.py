@@ -1,0 +1,46 @@
+"""Whether AutoTokenizer gives a text the ids that the tokenizer of a run gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer as FastTokenizer
+
+from megatron.conversion.loaded_folder import tokenizer_ids
+from megatron.conversion.tokenizer_files import WHOLE, holds_tokenizer
+from megatron.conversion.tokenizer_proof import SHOWN_CHARACTERS, is_tie, unigram_scores
+from megatron.tokenization.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerParity:
+    """is_same: None where there was nothing to compare. remark: for reports."""
+
+    is_same: bool | None
+    remark: str
+
+
+def compare_tokenizers(tokenizer: Tokenizer, folder: Path, text: str, *, with_code: bool) -> TokenizerParity:
+    """Line by line, without what stands around texts. with_code: see LoadedFolder.open.
+
+    Two cuts into pieces of equal score are the same: rounding decides between them. Raises RunFault for a tokenizer
+    that does not load.
+    """
+    if not holds_tokenizer(folder):
+        return TokenizerParity(None, "the folder has none")
+    lines = text.splitlines(keepends=True)
+    ours = [[int(token) for token in ids] for ids in tokenizer.encode_batch(lines)]
+    theirs = tokenizer_ids(folder, lines, with_code=with_code)
+    scores = unigram_scores(FastTokenizer.from_file(str(folder / WHOLE))) if (folder / WHOLE).is_file() else []
+    unequal = [number for number, ids in enumerate(ours) if ids != theirs[number]]
+    other = [number for number in unequal if not scores or not is_tie(ours[number], theirs[number], scores)]
+    count = f"{sum(map(len, ours)):,} ids"
+    if other:
+        shown = lines[other[0]].strip()[:SHOWN_CHARACTERS]
+        return TokenizerParity(False, f"other ids in {len(other):,} of {len(lines):,} lines, first in {shown!r}")
+    if unequal:
+        return TokenizerParity(
+            True, f"the same {count}, but for {len(unequal):,} lines with two cuts into pieces of equal score"
+        )
+    return TokenizerParity(True, f"the same {count}")

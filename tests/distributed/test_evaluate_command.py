@@ -1,0 +1,109 @@
+"""tools/evaluate.py on many processes: the results of one process, and an end where ranks read different tasks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import WORDS
+from launch import first_traceback, torchrun
+
+TENSOR, PIPELINE = ["--tensor-model-parallel-size", "2"], ["--pipeline-model-parallel-size", "2"]
+ARCHITECTURES = ("causal_decoder", "prefix_decoder", "encoder_decoder")
+LAYOUTS = {  # by the number of processes; those that are left hold copies of the model
+    2: dict(zip(ARCHITECTURES, (TENSOR, PIPELINE, []), strict=True)),
+    4: dict(zip(ARCHITECTURES, (PIPELINE, TENSOR, [*TENSOR, *PIPELINE]), strict=True)),
+}
+TASK = """\
+task: {name}
+dataset_path: someone/{name}
+output_type: {kind}
+validation_split: validation
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+{more}
+"""
+KINDS = {
+    "choices": ("multiple_choice", 'doc_to_choice: "{{choices}}"\nmetric_list: [{metric: acc}, {metric: acc_norm}]'),
+    "texts": ("loglikelihood_rolling", "metric_list: [{metric: bits_per_byte}, {metric: word_perplexity}]"),
+    "writing": (
+        "generate_until",
+        'generation_kwargs: {until: ["over"], max_gen_toks: 6}\nmetric_list: [{metric: exact_match}, {metric: chrf}]',
+    ),
+}
+TEXT = " ".join(WORDS)
+
+
+def write_tasks(folder: Path) -> None:
+    """Tasks of every kind, and their data for every rank; those of rank 1 in `other` are not those of rank 0."""
+    words = TEXT.split()
+    choices = [
+        {"question": " ".join(words[:at]), "choices": [*words[at : at + 3], f"{words[at]} or"], "answer": at % 4}
+        for at in range(1, 17)
+    ]
+    examples = {
+        "choices": choices,
+        "texts": [{"question": "", "answer": TEXT[start:] * 3} for start in range(5)],
+        "writing": [{"question": " ".join(words[at : at + 4]), "answer": words[at + 4]} for at in range(7)],
+    }
+    (folder / "tasks").mkdir()
+    for name, (kind, more) in KINDS.items():
+        (folder / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name, kind=kind, more=more))
+        for place in ("data", "other0", "other1", "other2", "other3"):
+            own = examples[name][: -1 if place == "other1" else None]
+            path = folder / place / name / "validation.jsonl"
+            path.parent.mkdir(parents=True)
+            path.write_text("".join(json.dumps(example) + "\n" for example in own))
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def folder(request, tiny_corpus, trainer, tmp_path_factory):
+    """Reports of every architecture, of one process and of many."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_tasks(folder)
+    jobs = []
+    for architecture, layout in LAYOUTS[request.param].items():
+        run, objective = folder / f"run_{architecture}", "full_lm" if architecture == "causal_decoder" else "prefix_lm"
+        flags = tiny_corpus.flags(train_iters=8, save=run, lr=1e-2, objective=objective, hidden_dropout=0.0)
+        trainer.finish(flags, architecture=architecture)
+        words = ["--load", str(run), "--tasks", *KINDS, "--include-path", str(folder / "tasks"), "--device", "cpu"]
+        words += ["--data-dir", str(folder / "data"), "--micro-batch-size", "2"]
+        for name, more in ((f"{architecture} alone", []), (architecture, layout)):
+            report = ["--output-path", str(folder / name)]
+            jobs.append({"words": [*words, *report, *more], "alone": name != architecture, "answers": str(folder)})
+    elsewhere = [str(folder / "other{rank}") if word == str(folder / "data") else word for word in words]
+    jobs.append({"words": [*elsewhere, "--output-path", str(folder / "none")], "alone": False, "answers": str(folder)})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    done = torchrun(Path(__file__).with_name("evaluate_worker.py"), str(folder / "jobs.json"), ranks=request.param)
+    assert done.returncode == 0, first_traceback(done.stderr)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_layout_has_the_results_of_one_process(folder, architecture):
+    alone, shared = (
+        json.loads((folder / name / "results.json").read_text()) for name in (f"{architecture} alone", architecture)
+    )
+    assert set(shared["results"]) == set(KINDS)
+    for task, values in alone["results"].items():
+        for metric, value in values.items():
+            wanted = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+            assert shared["results"][task][metric] == wanted, (task, metric)
+    places = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
+    assert {name: value for name, value in shared["triarch"].items() if name not in places} == {
+        name: value for name, value in alone["triarch"].items() if name not in places
+    }
+    assert shared["triarch"]["random"] == {"choices": 0.25}
+    assert sorted(path.name for path in (folder / architecture).iterdir()) == [
+        "results.html",
+        "results.json",
+        "results.md",
+        "results.png",
+    ]
+
+
+def test_ranks_that_read_different_tasks_end_with_a_sentence(folder):
+    answers = [path.read_text() for path in folder.glob("?.txt")]
+    assert len(answers) >= 2 and len(set(answers)) == 1 and not (folder / "none").exists()
+    assert answers[0].startswith(
+        "rank 1 did not read the same tasks as rank 0; let all of them see the same --data-dir"
+    )

@@ -17,7 +17,8 @@ import lm_eval.tasks
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from megatron.basics.errors import UserError, nearest_name
-from megatron.evaluation.local_data import SPLITS, DataSetName, LocalData, find_local_data
+from megatron.evaluation.local_data import DataSetName, LocalData, find_local_data
+from megatron.prompting.data_sets import SPLITS
 
 NAMES_SHOWN = 5  # of the tasks of a group, in a sentence
 

@@ -1,8 +1,8 @@
 """Data sets of evaluation tasks from folders on this machine.
 
-Three forms are read, for each split the first that is there:
-    TASK/SPLIT.jsonl or .jsonl.gz       one example a line, in the columns of the original data set
-    DATA_SET/CONFIGURATION/SPLIT        a folder written by `datasets.Dataset.save_to_disk`
+Of these forms, for each split the first that is there is read:
+    TASK/SPLIT.jsonl, .jsonl.gz, .parquet   the examples, in the columns of the original data set
+    DATA_SET/CONFIGURATION/SPLIT            a folder written by `datasets.Dataset.save_to_disk`
     TASK/SPLIT_rc_5shot/requests.jsonl.gz   requests of OLMo's in-loop evaluation, whose examples are taken out
 TASK is lm-eval's name of the task; SPLIT is train, dev, validation or test. The first two may also lie in --data-dir
 itself, in its `hf_datasets`, the last in its `oe_eval_tasks`.
@@ -10,19 +10,12 @@ itself, in its `hf_datasets`, the last in its `oe_eval_tasks`.
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.basics.errors import UserError
-from megatron.evaluation.original_columns import ORIGINAL_COLUMNS
-
-SPLITS = ("train", "dev", "validation", "test")
-Example = dict[str, Any]
+from megatron.prompting.data_sets import SPLITS, split_places
 
 # Where folders of data sets have other names than the data sets that lm-eval asks for.
 RENAMED = {
@@ -31,13 +24,6 @@ RENAMED = {
     "commonsense_qa/none": "tau/commonsense_qa/none",
 }
 RENAMED_DATA_SETS = {"mmlu": "hails/mmlu_no_train"}  # with all their configurations
-# Names of a split in the folders of requests; those that are not parted hold what the task is evaluated on.
-REQUEST_FOLDERS = {
-    "train": ("train_rc_5shot",),
-    "dev": (),
-    "validation": ("val_rc_5shot", "rc_0shot"),
-    "test": ("test_rc_5shot",),
-}
 
 
 @dataclass(frozen=True)
@@ -90,96 +76,8 @@ def find_local_data(folder: Path, task: str, name: DataSetName) -> LocalData | N
     files: dict[str, Path] = {}
     readers: dict[str, Callable[[], Any]] = {}
     for split in SPLITS:
-        for path, read in _candidates(folder, task, name, split):
-            if path.exists():
-                files[split], readers[split] = path, read
+        for place in split_places(folder, split, files=[task], saved=[*name.folders], requests=[task]):
+            if place.exists():
+                files[split], readers[split] = place.path, place.table
                 break
     return LocalData(files, readers) if files.keys() & {"validation", "test"} else None
-
-
-def _candidates(folder: Path, task: str, name: DataSetName, split: str) -> Iterator[tuple[Path, Callable[[], Any]]]:
-    """The places of a split in the order of preference, each with what reads it."""
-    for ending in (".jsonl", ".jsonl.gz"):
-        path = folder / task / f"{split}{ending}"
-        yield path, _JsonLines(path)
-    for base in (folder, folder / "hf_datasets"):
-        for data_set in name.folders:
-            path = base / data_set / split
-            yield path, _SavedFolder(path)
-    for base in (folder, folder / "oe_eval_tasks"):
-        for requests in REQUEST_FOLDERS[split]:
-            path = base / task / requests / "requests.jsonl.gz"
-            yield path, _Requests(path, task)
-
-
-@dataclass(frozen=True)
-class _JsonLines:
-    """Reads a file of examples."""
-
-    path: Path
-
-    def __call__(self) -> Any:
-        examples = [*_json_lines(self.path)]
-        for number, example in enumerate(examples, start=1):
-            lacking = examples[0].keys() - example.keys()
-            if lacking:
-                raise UserError(
-                    f"--data-dir: example {number} of {self.path} lacks {', '.join(sorted(lacking))}, which the first "
-                    "one has; give all examples the same columns."
-                )
-        return _from_examples(examples, self.path)
-
-
-@dataclass(frozen=True)
-class _SavedFolder:
-    """Reads a folder that the datasets library has written."""
-
-    path: Path
-
-    def __call__(self) -> Any:
-        import datasets
-
-        try:
-            return datasets.load_from_disk(str(self.path))
-        except (OSError, ValueError) as error:
-            raise UserError(f"--data-dir: {self.path} is no folder of the datasets library ({error}).") from error
-
-
-@dataclass(frozen=True)
-class _Requests:
-    """Reads the examples of requests: one request for each choice, and some twice."""
-
-    path: Path
-    task: str
-
-    def __call__(self) -> Any:
-        original = ORIGINAL_COLUMNS.get(self.task, dict)
-        documents = {json.dumps(line["doc"], sort_keys=True): line["doc"] for line in _json_lines(self.path)}
-        return _from_examples([original(document) for document in documents.values()], self.path)
-
-
-def _from_examples(examples: list[Example], path: Path) -> Any:
-    import datasets
-
-    if not examples:
-        raise UserError(f"--data-dir: {path} is empty; write one example into each line, or remove it.")
-    try:
-        return datasets.Dataset.from_list(examples)
-    except (ValueError, TypeError) as error:  # pyarrow's, for a column with numbers here and texts there
-        raise UserError(f"--data-dir: {path} has a column whose values are not of one kind ({error}).") from error
-
-
-def _json_lines(path: Path) -> Iterator[Example]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                example = json.loads(line)
-                if not isinstance(example, dict):
-                    raise UserError(f"--data-dir: line {number} of {path} is not an object of columns; mend the file.")
-                yield example
-    except json.JSONDecodeError as error:
-        raise UserError(f"--data-dir: line {number} of {path} is not JSON ({error}); mend the file.") from error
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise UserError(f"--data-dir: {path} cannot be read behind line {number} ({error}); write it anew.") from error

@@ -8,7 +8,7 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.local_data import DataSetName, find_local_data
-from megatron.evaluation.original_columns import ORIGINAL_COLUMNS
+from megatron.prompting.original_columns import ORIGINAL_COLUMNS
 
 COPA = DataSetName("aps/super_glue", "copa")
 EXAMPLES = [{"premise": "It rained.", "label": 0}, {"premise": "It snowed.", "label": 1}]

@@ -1,4 +1,4 @@
-"""Examples of OLMo's in-loop evaluation in the columns of the data sets that they were made from."""
+"""Examples of OLMo's folders in the columns of the data sets that they were made from."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 Example = dict[str, Any]
+ADDED = ("query", "choices", "gold", "index", "source")
 
 
 def arc(document: Example) -> Example:
-    """AI2 ARC: `question`, `choices` and `answerKey`."""
+    """AI2 ARC and CommonsenseQA: `question`, `choices` and `answerKey`."""
     return {"id": document["id"], "question": _question(document), **_lettered(document)}
 
 
@@ -30,7 +31,7 @@ def boolq(document: Example) -> Example:
 
 
 def hellaswag(document: Example) -> Example:
-    """HellaSwag: `activity_label`, `ctx_a` with the whole context, an empty `ctx_b`, `endings` and `label`.
+    """HellaSwag: `activity_label`, `ctx` and `ctx_a` with the whole context, an empty `ctx_b`, `endings` and `label`.
 
     Where the context was joined from its two parts does not show any more; lm-eval joins them again.
     """
@@ -39,18 +40,32 @@ def hellaswag(document: Example) -> Example:
         "activity_label": activity,
         "ctx_a": context,
         "ctx_b": "",
+        "ctx": context,
         "endings": document["choices"],
         "label": str(document["gold"]),
     }
 
 
-# By lm-eval's name of the task; examples of the others have their columns as they were.
+def as_it_was(document: Example) -> Example:
+    """An example that has all its columns, and those that its requests were made with."""
+    return {name: value for name, value in document.items() if name not in ADDED}
+
+
+def super_glue_rte(example: Example) -> Example:
+    """RTE of GLUE as SuperGLUE calls its sentences: `premise` and `hypothesis`; the labels are the same."""
+    names = {"sentence1": "premise", "sentence2": "hypothesis"}
+    return {names.get(name, name): value for name, value in example.items()}
+
+
+# By the name of the task, lm-eval's where it has one; examples of other tasks stay as they are.
 ORIGINAL_COLUMNS: dict[str, Callable[[Example], Example]] = {
     "arc_easy": arc,
     "arc_challenge": arc,
+    "csqa": arc,
     "openbookqa": openbookqa,
     "boolq": boolq,
     "hellaswag": hellaswag,
+    **dict.fromkeys(("copa", "piqa", "sciq", "socialiqa", "winogrande"), as_it_was),
 }
 
 

@@ -1,0 +1,237 @@
+"""Reads one split of a data set from this machine: lines of JSON, Parquet, folders of `datasets`, requests of OLMo."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from megatron.basics.errors import UserError
+
+Example = dict[str, Any]
+
+
+class SplitFile(ABC):
+    """The examples of a split, in an order that is always the same. Nothing is read before it is asked for."""
+
+    path: Path
+
+    @abstractmethod
+    def rows(self) -> Iterator[Example]:
+        """The examples with their columns as plain values. Raises UserError where the file is not what it seems."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many examples there are."""
+
+    def table(self) -> Any:
+        """All of them as a `datasets.Dataset`."""
+        return table_of([*self.rows()], self.path)
+
+    def files(self) -> list[Path]:
+        """What it is read from, and what changes when its examples do."""
+        return [self.path]
+
+    def exists(self) -> bool:
+        """Whether there is something to read."""
+        return self.path.exists()
+
+    def state(self) -> list[list[str | int]]:
+        """Name, size and time of each file: equal as long as nobody has written them."""
+        facts = [(path.name, path.stat()) for path in self.files()]
+        return [[name, found.st_size, found.st_mtime_ns] for name, found in facts]
+
+
+@dataclass(frozen=True)
+class JsonLines(SplitFile):
+    """A file with an example in each line."""
+
+    path: Path
+
+    def rows(self) -> Iterator[Example]:
+        """Line by line; all examples must have the columns of the first."""
+        first: Example | None = None
+        for number, example in enumerate(json_lines(self.path), start=1):
+            first = example if first is None else first
+            lacking = first.keys() - example.keys()
+            if lacking:
+                raise UserError(
+                    f"--data-dir: example {number} of {self.path} lacks {', '.join(sorted(lacking))}, which the first "
+                    "one has; give all examples the same columns."
+                )
+            yield example
+
+    def count(self) -> int:
+        """The number of lines."""
+        return sum(1 for _ in _lines(self.path))
+
+
+@dataclass(frozen=True)
+class ParquetFiles(SplitFile):
+    """FOLDER/SPLIT.parquet, or the parts FOLDER/SPLIT-00000-of-00002.parquet, ... as the hub has them."""
+
+    folder: Path
+    split: str
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        """The file, or what all parts are called."""
+        whole = self.folder / f"{self.split}.parquet"
+        return whole if whole.exists() else self.folder / f"{self.split}-*.parquet"
+
+    def files(self) -> list[Path]:
+        """In the order of their numbers."""
+        return [self.path] if self.path.exists() else sorted(self.folder.glob(f"{self.split}-*.parquet"))
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return bool(self.files())
+
+    def rows(self) -> Iterator[Example]:
+        """A group of rows at a time."""
+        for path, file in self._open():
+            batches = file.iter_batches()
+            while (batch := _read(lambda: next(batches, None), path)) is not None:  # noqa: B023 - called at once
+                yield from batch.to_pylist()
+
+    def count(self) -> int:
+        """As the ends of the files say."""
+        return sum(file.metadata.num_rows for _, file in self._open())
+
+    def _open(self) -> Iterator[tuple[Path, Any]]:
+        import pyarrow.parquet
+
+        for path in self.files():
+            yield path, _read(lambda: pyarrow.parquet.ParquetFile(path), path)  # noqa: B023 - called at once
+
+
+@dataclass(frozen=True)
+class SavedFolder(SplitFile):
+    """A folder that `datasets.Dataset.save_to_disk` has written."""
+
+    path: Path
+
+    def rows(self) -> Iterator[Example]:
+        """As the library gives them."""
+        yield from map(dict, self._table)
+
+    def count(self) -> int:
+        """As the library says."""
+        return len(self._table)
+
+    def table(self) -> Any:
+        """What the library reads."""
+        return self._table
+
+    def files(self) -> list[Path]:
+        """All files of the folder."""
+        return sorted(path for path in self.path.iterdir() if path.is_file())
+
+    @cached_property
+    def _table(self) -> Any:
+        import datasets
+
+        try:
+            return datasets.load_from_disk(str(self.path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"--data-dir: {self.path} is no folder of the datasets library ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Requests(SplitFile):
+    """The examples of requests of OLMo's in-loop evaluation: one request for each choice, and some twice."""
+
+    path: Path
+
+    def rows(self) -> Iterator[Example]:
+        """Each example once, as it stands in its requests."""
+        yield from map(dict, self._documents)
+
+    def count(self) -> int:
+        """Without those that come again."""
+        return len(self._documents)
+
+    @cached_property
+    def _documents(self) -> list[Example]:
+        found: dict[str, Example] = {}
+        for number, line in enumerate(json_lines(self.path), start=1):
+            if not isinstance(line.get("doc"), dict):
+                raise UserError(
+                    f"--data-dir: line {number} of {self.path} is not a request with its doc; write it anew."
+                )
+            found.setdefault(json.dumps(line["doc"], sort_keys=True), line["doc"])
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class Renamed(SplitFile):
+    """The examples of another file in the columns that they are asked for by."""
+
+    source: SplitFile
+    columns: Callable[[Example], Example]
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        """The other file's."""
+        return self.source.path
+
+    def rows(self) -> Iterator[Example]:
+        """One by one."""
+        yield from map(self.columns, self.source.rows())
+
+    def count(self) -> int:
+        """As many as there."""
+        return self.source.count()
+
+    def files(self) -> list[Path]:
+        """The other's."""
+        return self.source.files()
+
+
+def _read(step: Callable[[], Any], path: Path) -> Any:
+    """What a step of pyarrow gives; its errors are ValueError and OSError."""
+    try:
+        return step()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--data-dir: {path} is no Parquet file that can be read ({error}); write it anew.") from error
+
+
+def table_of(examples: list[Example], path: Path) -> Any:
+    """Examples as a `datasets.Dataset`; raises UserError where they do not make one."""
+    import datasets  # a second to import
+
+    if not examples:
+        raise UserError(f"--data-dir: {path} is empty; write one example into each line, or remove it.")
+    try:
+        return datasets.Dataset.from_list(examples)
+    except (ValueError, TypeError) as error:  # pyarrow's, for a column with numbers here and texts there
+        raise UserError(f"--data-dir: {path} has a column whose values are not of one kind ({error}).") from error
+
+
+def json_lines(path: Path) -> Iterator[Example]:
+    """The objects of a file, plain or .gz; raises UserError with the number of the line at fault."""
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            example = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"--data-dir: line {number} of {path} is not JSON ({error}); mend the file.") from error
+        if not isinstance(example, dict):
+            raise UserError(f"--data-dir: line {number} of {path} is not an object of columns; mend the file.")
+        yield example
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
+                yield line
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise UserError(f"--data-dir: {path} cannot be read behind line {number} ({error}); write it anew.") from error

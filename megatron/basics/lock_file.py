@@ -23,8 +23,8 @@ _NO_LOCKS_HERE = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` inside the block, or until this process ends, however it ends.
+def lock_folder(folder: Path, flag: str = "--save") -> Iterator[None]:
+    """Hold `folder`, that `flag` names, inside the block, or until this process ends, however it ends.
 
     A folder that was made for the lock and holds nothing else afterwards goes with it: what wanted it never began.
     Raises UserError naming the owner when another process holds it, or when the disk does not let us write. A file
@@ -34,7 +34,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _held(path)
+        file = _held(path, flag)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -50,7 +50,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         file.close()
 
 
-def _held(path: Path) -> IO[str]:
+def _held(path: Path, flag: str) -> IO[str]:
     """The open lock file, locked."""
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the open file is the lock
@@ -71,7 +71,7 @@ def _held(path: Path) -> IO[str]:
             owner = file.read().strip() or "another process"
             file.close()
             raise UserError(
-                f"{path.parent} is being written by {owner}; wait for it or choose another --save."
+                f"{path.parent} is being written by {owner}; wait for it or choose another {flag}."
             ) from error
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from megatron.basics.option import Options
@@ -23,14 +24,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     options: PreprocessOptions = sections["output"]
     tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with leave_on_signals(signal.SIGTERM, signal.SIGINT):
         summary = preprocess(sections["text_input"], options, tokenizer)
+    for line in summary.lines():
+        print(line)
+
+
+@contextlib.contextmanager
+def leave_on_signals(*numbers: signal.Signals) -> Iterator[None]:
+    """Inside the block these signals end the process through its open files."""
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for line in summary.lines():
-        print(line)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

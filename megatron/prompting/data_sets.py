@@ -77,8 +77,10 @@ class DataSets:
         ]
         if others:
             raise DataMissing(f"{name} has no split {split} in {self.folder}; it has {', '.join(others)} there.")
-        shown = ", ".join(str(place.path.relative_to(self.folder)) for place in (places[0], places[-1]))
-        raise DataMissing(f"{self.folder} has nothing of {name}: neither {shown} nor what docs/multitask.md lists.")
+        raise DataMissing(
+            f"{self.folder} has nothing of {name}: no {places[0].path.relative_to(self.folder)}, for example; "
+            "docs/multitask.md lists all places."
+        )
 
     def examples_of(self, path: str, configuration: str | None, split: str) -> Sequence[Example]:
         """All examples of a split, in memory. Raises DataMissing, and UserError for files that are not readable."""

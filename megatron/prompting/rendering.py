@@ -16,14 +16,14 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from megatron.basics.errors import UserError
 from megatron.prompting.renderer import Example, Renderer
@@ -34,7 +34,19 @@ MEMORY = 2 * 2**30  # bytes that a worker may take beyond what it started with
 EXAMPLES_AT_A_TIME = 32
 CHUNKS_AHEAD = 2  # for each worker: one that it renders while what became of the other is used
 _PLACE = struct.Struct("=qqq")  # renderings begun, template, example
-_Answer = list[tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None] | None, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleToRender:
+    """An example, its number in the split, and the numbers of the templates that it goes through."""
+
+    index: int
+    example: Example
+    templates: Sequence[int]
+
+
+# What a worker makes of an example and its prompts, in the order of its templates. It has to be pickled.
+Use = Callable[[ExampleToRender, tuple[Prompted | None, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -59,32 +71,54 @@ def render_examples(
     `examples` is taken as it is needed. Raises UserError that names template and example for what Renderer refuses, and
     for a rendering that takes more than `seconds`, or more than `memory` bytes, or ends its process.
     """
+    everywhere = range(len(templates))
+    work = (ExampleToRender(index, example, everywhere) for index, example in enumerate(examples))
+    answers = render_and_use(templates, work, _parts, seed=seed, workers=workers, seconds=seconds, memory=memory)
+    with closing(answers):
+        for index, row in enumerate(answers):
+            yield RenderedExample(index, tuple(None if parts is None else Prompted(*parts) for parts in row))
+
+
+def render_and_use(
+    templates: Sequence[Template],
+    examples: Iterable[ExampleToRender],
+    use: Use,
+    *,
+    seed: int = 1234,
+    workers: int = 1,
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
+) -> Generator[Any, None, None]:
+    """What `use` makes of each example in the worker that has rendered it, in the order of the examples.
+
+    Each example goes through its own choice of the templates. `use` shares the limits of the example; a UserError that
+    it raises ends all. Raises UserError as `render_examples` does.
+    """
     renderers = [Renderer(template, seed) for template in templates]
-    crew = [_Worker(renderers, memory) for _ in range(workers)]
-    pending: deque[tuple[_Worker, int]] = deque()
+    crew = [_Worker(renderers, use, memory) for _ in range(workers)]
+    pending: deque[_Worker] = deque()
     try:
-        for worker, (first, chunk) in zip(cycle(crew), _chunks(examples), strict=False):
+        for worker, chunk in zip(cycle(crew), _chunks(examples), strict=False):
             if len(pending) >= CHUNKS_AHEAD * workers:
-                yield from _rendered(*pending.popleft(), seconds)
-            worker.give(first, chunk)
-            pending.append((worker, first))
+                yield from pending.popleft().answer(seconds)
+            worker.give(chunk)
+            pending.append(worker)
         while pending:
-            yield from _rendered(*pending.popleft(), seconds)
+            yield from pending.popleft().answer(seconds)
     finally:
         for worker in crew:
             worker.end()
 
 
-def _chunks(examples: Iterable[Example]) -> Iterator[tuple[int, list[Example]]]:
-    source, first = iter(examples), 0
+def _chunks(examples: Iterable[ExampleToRender]) -> Iterator[list[ExampleToRender]]:
+    source = iter(examples)
     while chunk := [*islice(source, EXAMPLES_AT_A_TIME)]:
-        yield first, chunk
-        first += len(chunk)
+        yield chunk
 
 
-def _rendered(worker: _Worker, first: int, seconds: float) -> Iterator[RenderedExample]:
-    for index, row in enumerate(worker.answer(seconds), start=first):
-        yield RenderedExample(index, tuple(None if parts is None else Prompted(*parts) for parts in row))
+def _parts(example: ExampleToRender, row: tuple[Prompted | None, ...]) -> tuple[tuple[Any, ...] | None, ...]:
+    """Plain tuples, which are quicker to send."""
+    return tuple(None if one is None else (one.inputs, one.targets, one.choices) for one in row)
 
 
 @dataclass
@@ -92,25 +126,26 @@ class _Worker:
     """A process that renders chunks in the order in which it is given them."""
 
     renderers: Sequence[Renderer]
+    use: Use
     memory: int
-    _unsent: deque[tuple[int, list[Example]]] = field(default_factory=deque)
+    _unsent: deque[list[ExampleToRender]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._place = mmap.mmap(-1, _PLACE.size)  # anonymous: shared with the child alone
         context = get_context("fork")  # forked workers share what is compiled, and start in milliseconds
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, self._connection, self._place, self.renderers, self.memory)
+        arguments = (theirs, self._connection, self._place, self.renderers, self.use, self.memory)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         self._is_busy = False
 
-    def give(self, first: int, chunk: list[Example]) -> None:
+    def give(self, chunk: list[ExampleToRender]) -> None:
         """Queue a chunk. One at a time is on its way: with more, both sides could wait for the other to read."""
-        self._unsent.append((first, chunk))
+        self._unsent.append(chunk)
         self._send()
 
-    def answer(self, seconds: float) -> _Answer:
+    def answer(self, seconds: float) -> list[Any]:
         """What became of the oldest chunk; raises UserError where its rendering has to be stopped."""
         seen: tuple[int, ...] = ()
         since = time.monotonic()
@@ -153,7 +188,12 @@ class _Worker:
 
 
 def _work(
-    connection: Connection, parents: Connection, place: mmap.mmap, renderers: Sequence[Renderer], memory: int
+    connection: Connection,
+    parents: Connection,
+    place: mmap.mmap,
+    renderers: Sequence[Renderer],
+    use: Use,
+    memory: int,
 ) -> None:
     """A worker's life: chunks in, answers out, until the parent is gone."""
     parents.close()  # or the end of the parent would never be read
@@ -164,16 +204,14 @@ def _work(
     try:
         begun = 0
         while True:
-            first, chunk = connection.recv()
-            answer: _Answer = []
-            for index, example in enumerate(chunk, start=first):
+            answer = []
+            for example in connection.recv():
                 row = []
-                for number, renderer in enumerate(renderers):
+                for number in example.templates:
                     begun += 1
-                    _PLACE.pack_into(place, 0, begun, number, index)
-                    prompted = renderer.render(example, index)
-                    row.append(None if prompted is None else (prompted.inputs, prompted.targets, prompted.choices))
-                answer.append(tuple(row))
+                    _PLACE.pack_into(place, 0, begun, number, example.index)
+                    row.append(renderers[number].render(example.example, example.index))
+                answer.append(use(example, tuple(row)))
             connection.send((False, answer))
     except UserError as error:
         connection.send((True, error.faults))

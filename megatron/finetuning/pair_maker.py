@@ -1,0 +1,176 @@
+"""What a worker makes of an example and its prompts: tokens, lines for evaluation, fingerprints, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from megatron.data.token_file_writer import token_dtype
+from megatron.finetuning.copies import KnownTexts, fingerprint_of_example, fingerprint_of_prompt
+from megatron.prompting.rendering import ExampleToRender
+from megatron.prompting.template import Prompted, Template, fault_of_choices
+from megatron.tokenization.tokenizer import Tokenizer
+
+END = 1  # token behind the target of an example, which training adds
+
+
+class Fate(IntEnum):
+    """What became of a prompt."""
+
+    KEPT = 0
+    EMPTY = 1  # the template does not apply to the example
+    COPIED = 2  # it is in evaluation, too
+    TOO_LONG = 3  # its target is
+    UNREADABLE = 4  # not Unicode text, or without a token
+
+
+class MadeExample(NamedTuple):
+    """An example, by its number, through its templates; a plain tuple, because that is sent between processes quickly.
+
+    fates: one byte for each template. inputs, targets: ids of the prompts that are kept, one behind the other, in the
+    token files' dtype. remarks: (template's number, fault, whether the prompt is kept) of what a person should know.
+    copies: (template's number, or -1 for the example as a whole, where the copy is).
+    """
+
+    number: int
+    templates: Sequence[int]
+    fates: bytes
+    inputs: bytes = b""
+    targets: bytes = b""
+    input_lengths: tuple[int, ...] = ()
+    target_lengths: tuple[int, ...] = ()
+    lines: bytes = b""
+    fingerprints: bytes = b""
+    remarks: tuple[tuple[int, str, bool], ...] = ()
+    copies: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PairMaker:
+    """Turns the prompts of an example into what is written of it.
+
+    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. writes_evaluation: lines of
+    JSON and fingerprints are wanted. max_target_length: tokens of a target and its end.
+    """
+
+    templates: Sequence[Template]
+    tokenizer: Tokenizer | None
+    known: KnownTexts | None
+    writes_evaluation: bool
+    max_target_length: int | None
+
+    def __call__(self, example: ExampleToRender, row: tuple[Prompted | None, ...]) -> MadeExample:
+        """What is written of the example."""
+        fates = [Fate.EMPTY if prompted is None else Fate.KEPT for prompted in row]
+        fingerprints = self._fingerprints(example, row)
+        copies: list[tuple[int, str]] = []
+        if self.known is not None:
+            copies = self._mark_copies(example, fates, fingerprints)
+        remarks = [
+            (number, fault, True)
+            for number, prompted, fate in zip(example.templates, row, fates, strict=True)
+            if prompted is not None and fate == Fate.KEPT and prompted.choices is not None
+            for fault in (fault_of_choices(prompted),)
+            if fault is not None
+        ]
+        lines = b""
+        if self.writes_evaluation:
+            lines = b"".join(
+                self._line(example.index, self.templates[number], prompted)
+                for number, prompted in zip(example.templates, row, strict=True)
+                if prompted is not None
+            )
+        made = MadeExample(
+            example.index,
+            example.templates,
+            bytes(fates),
+            lines=lines,
+            fingerprints=b"".join(filter(None, fingerprints)) if self.writes_evaluation else b"",
+            remarks=tuple(remarks),
+            copies=tuple(copies),
+        )
+        return made if self.tokenizer is None else self._with_tokens(made, row, fates)
+
+    def _fingerprints(self, example: ExampleToRender, row: tuple[Prompted | None, ...]) -> list[bytes | None]:
+        """Of the example, then of its prompts."""
+        if self.known is None and not self.writes_evaluation:
+            return []
+        return [
+            fingerprint_of_example(example.example),
+            *(None if prompted is None else fingerprint_of_prompt(prompted) for prompted in row),
+        ]
+
+    def _mark_copies(
+        self, example: ExampleToRender, fates: list[Fate], fingerprints: list[bytes | None]
+    ) -> list[tuple[int, str]]:
+        assert self.known is not None
+        owners = iter(self.known.owners(b"".join(filter(None, fingerprints))))
+        whole, *prompts = [None if one is None else next(owners) for one in fingerprints]
+        if whole is not None:
+            fates[:] = [fate if fate == Fate.EMPTY else Fate.COPIED for fate in fates]
+            return [(-1, whole)]
+        copies = []
+        for place, (number, owner) in enumerate(zip(example.templates, prompts, strict=True)):
+            if owner is not None:
+                fates[place] = Fate.COPIED
+                copies.append((number, owner))
+        return copies
+
+    def _with_tokens(self, made: MadeExample, row: tuple[Prompted | None, ...], fates: list[Fate]) -> MadeExample:
+        """The same with the tokens of what is kept, and what is not because of its tokens."""
+        assert self.tokenizer is not None
+        dtype = token_dtype(self.tokenizer.vocabulary_size)
+        remarks = [*made.remarks]
+        places = [place for place, fate in enumerate(fates) if fate == Fate.KEPT]
+        encoded = dict(zip(places, self._encoded([row[place] for place in places]), strict=True))
+        for place, pair in encoded.items():
+            number = made.templates[place]
+            if pair is None or not all(map(len, pair)):
+                fates[place] = Fate.UNREADABLE
+                fault = "text that is not Unicode" if pair is None else "inputs or a target without a token"
+                remarks.append((number, fault, False))
+            elif self.max_target_length is not None and len(pair[1]) + END > self.max_target_length:
+                fates[place] = Fate.TOO_LONG
+                remarks.append((number, f"a target of {len(pair[1]) + END:,} tokens with its end token", False))
+        kept = [pair for place, pair in encoded.items() if fates[place] == Fate.KEPT and pair is not None]
+        inputs, targets = [pair[0] for pair in kept], [pair[1] for pair in kept]
+        return made._replace(
+            fates=bytes(fates),
+            inputs=b"".join(ids.astype(dtype).tobytes() for ids in inputs),
+            targets=b"".join(ids.astype(dtype).tobytes() for ids in targets),
+            input_lengths=tuple(map(len, inputs)),
+            target_lengths=tuple(map(len, targets)),
+            remarks=tuple(remarks),
+        )
+
+    def _encoded(self, prompts: Sequence[Any]) -> list[tuple[NDArray[np.int32], NDArray[np.int32]] | None]:
+        """(inputs, target) of each prompt; None for one that is not Unicode text, e.g. half of a pair of surrogates."""
+        assert self.tokenizer is not None
+        if not prompts:
+            return []
+        texts = [text for prompted in prompts for text in (prompted.inputs, prompted.targets[0])]
+        try:
+            ids = self.tokenizer.encode_batch(texts)
+        except UnicodeEncodeError:
+            return [None] if len(prompts) == 1 else [pair for one in prompts for pair in self._encoded([one])]
+        return list(zip(ids[::2], ids[1::2], strict=True))
+
+    def _line(self, index: int, template: Template, prompted: Prompted) -> bytes:
+        content = {
+            "data_set": template.data_set,
+            "template": template.name,
+            "index": index,
+            "inputs": prompted.inputs,
+            "targets": prompted.targets,
+            "choices": prompted.choices,
+        }
+        try:
+            return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError:  # lone surrogates
+            return b""

@@ -1,0 +1,189 @@
+"""Prepares one split: renders, encodes, and writes its files, all or none of them.
+
+PREFIX_inputs and PREFIX_targets are token files, document i of both is prompt i (training and validation). PREFIX.jsonl
+holds prompts for evaluation, one a line: data_set, template, index, inputs, targets, choices. PREFIX.fingerprints holds
+what the search for copies compares, uint64 little endian (validation and held-out tasks have both).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.errors import UserError
+from megatron.basics.progress import Progress
+from megatron.data.pair_paths import PAIR_SUFFIXES
+from megatron.data.token_file_writer import TokenFileWriter, token_dtype, token_file_writer
+from megatron.finetuning.copies import FINGERPRINTS, KnownTexts
+from megatron.finetuning.pair_maker import MadeExample, PairMaker
+from megatron.finetuning.template_shares import number_of_prompts, shared_out
+from megatron.finetuning.unit_record import UnitRecord, digest_of, new_record, record_path
+from megatron.finetuning.units import HELD_OUT, TRAIN, Unit
+from megatron.prompting.rendering import ExampleToRender, render_and_use
+from megatron.prompting.template import Prompted
+from megatron.tokenization.tokenizer import Tokenizer
+
+VERSION = 1  # of what is made of the same input; a later one prepares everything again
+EXAMPLES_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all splits. folder: of the output."""
+
+    folder: Path
+    tokenizer: Tokenizer
+    seed: int
+    max_target_length: int | None
+    strict: bool
+    workers: int
+
+
+def made_from(unit: Unit, settings: Settings, known: KnownTexts | None) -> str:
+    """Changes when anything does that the unit's files depend on."""
+    return digest_of(
+        VERSION,
+        [unit.role, unit.name, unit.data_set, unit.split, unit.cap],
+        [dataclasses.asdict(template) for template in unit.templates],
+        unit.source.state(),
+        [settings.tokenizer.fingerprint, settings.seed, settings.max_target_length],
+        None if known is None else [known.digest(), known.names],
+    )
+
+
+def prompts_of(unit: Unit) -> int:
+    """How many prompts are to be rendered."""
+    return number_of_prompts(unit.examples, len(unit.templates), unit.cap)
+
+
+def prepare_unit(unit: Unit, settings: Settings, known: KnownTexts | None, bar: Progress) -> UnitRecord:
+    """Write the files of a unit and give back its record. known: texts that are left out, in training.
+
+    The bytes depend on what `made_from` counts, not on the number of workers. Raises UserError for what rendering
+    refuses, a full disk, and with `strict` for the first prompt at fault.
+    """
+    prefix = unit.prefix(settings.folder)
+    record_path(prefix).unlink(missing_ok=True)  # from here on it is not finished
+    record = new_record(unit, made_from(unit, settings, known))
+    with _UnitWriter.open(unit, settings) as writer, closing(_made(unit, settings, known)) as made:
+        while examples := [*islice(made, EXAMPLES_AT_ONCE)]:
+            for example in examples:
+                record.add(example, unit.templates)
+                if settings.strict and (example.remarks or example.copies):
+                    raise UserError(_first_fault(record, example))
+            writer.write(examples)
+            bar.advance(sum(len(example.templates) for example in examples), unit.title)
+        writer.seal(settings.tokenizer)
+    names = sorted(path.name for path in prefix.parent.glob(f"{prefix.name}*") if _is_of(path, prefix))
+    record.files = {name: (prefix.parent / name).stat().st_size for name in names}
+    record.write(prefix)
+    return record
+
+
+def check_first_example(unit: Unit, settings: Settings) -> Iterator[str]:
+    """Why the first example of a unit cannot be rendered, a sentence for each template; before hours of work."""
+    first = next(unit.source.rows(), None)
+    if first is None or _fault_of(unit, range(len(unit.templates)), first, settings) is None:
+        return
+    for number in range(len(unit.templates)):
+        fault = _fault_of(unit, [number], first, settings)
+        if fault is not None:
+            yield fault
+
+
+def read_fingerprints(unit: Unit, folder: Path) -> NDArray[np.uint64]:
+    """What a prepared unit of evaluation says, uint64 [n]."""
+    prefix = unit.prefix(folder)
+    return np.fromfile(prefix.with_name(f"{prefix.name}.fingerprints"), FINGERPRINTS)
+
+
+def _fault_of(unit: Unit, templates: Any, example: Any, settings: Settings) -> str | None:
+    work = [ExampleToRender(0, example, templates)]
+    try:
+        with closing(render_and_use(unit.templates, work, _nothing, seed=settings.seed)) as answers:
+            next(answers)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _nothing(example: ExampleToRender, row: tuple[Prompted | None, ...]) -> None:
+    """The trial keeps nothing."""
+
+
+def _made(unit: Unit, settings: Settings, known: KnownTexts | None) -> Any:
+    maker = PairMaker(
+        unit.templates,
+        None if unit.role == HELD_OUT else settings.tokenizer,
+        known,
+        unit.role != TRAIN,
+        settings.max_target_length,
+    )
+    examples = shared_out(
+        unit.source.rows(), unit.examples, len(unit.templates), unit.cap, seed=settings.seed, data_set=unit.data_set
+    )
+    return render_and_use(unit.templates, examples, maker, seed=settings.seed, workers=settings.workers)
+
+
+def _first_fault(record: UnitRecord, example: MadeExample) -> str:
+    sentences = [*record.first_copies]
+    for counts in record.templates:
+        sentences += filter(None, (counts.first_left_out, counts.first_unrankable))
+    return f"{sentences[0]} Mend it, or go on by leaving out --strict."
+
+
+def _is_of(path: Path, prefix: Path) -> bool:
+    """Whether a file belongs to the prefix and not to a longer one: glue/mrpc and glue/mrpc_2."""
+    ending = path.name.removeprefix(prefix.name)
+    pairs = [f"{suffix}{kind}" for suffix in PAIR_SUFFIXES for kind in (".bin", ".idx", ".json")]
+    return ending in (*pairs, ".jsonl", ".fingerprints")
+
+
+class _UnitWriter:
+    """The open files of a unit."""
+
+    def __init__(self, pairs: list[TokenFileWriter], lines: IO[bytes] | None, fingerprints: IO[bytes] | None) -> None:
+        self._pairs, self._lines, self._fingerprints = pairs, lines, fingerprints
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, unit: Unit, settings: Settings) -> Iterator[_UnitWriter]:
+        """Files that appear when the block ends well."""
+        prefix = unit.prefix(settings.folder)
+        dtype = token_dtype(settings.tokenizer.vocabulary_size)
+        with contextlib.ExitStack() as stack:
+            pairs = []
+            if unit.role != HELD_OUT:
+                pairs = [stack.enter_context(token_file_writer(f"{prefix}{suffix}", dtype)) for suffix in PAIR_SUFFIXES]
+            files = [
+                None if unit.role == TRAIN else stack.enter_context(atomic_writer(f"{prefix}{ending}"))
+                for ending in (".jsonl", ".fingerprints")
+            ]
+            yield cls(pairs, *files)
+
+    def write(self, examples: list[MadeExample]) -> None:
+        """Add examples in their order."""
+        for writer, ids, lengths in zip(
+            self._pairs, ("inputs", "targets"), ("input_lengths", "target_lengths"), strict=False
+        ):
+            tokens = np.frombuffer(b"".join(getattr(example, ids) for example in examples), writer.dtype)
+            counts = [length for example in examples for length in getattr(example, lengths)]
+            writer.append(tokens, np.array(counts, np.int32))
+        if self._lines is not None and self._fingerprints is not None:
+            self._lines.writelines(example.lines for example in examples)
+            self._fingerprints.writelines(example.fingerprints for example in examples)
+
+    def seal(self, tokenizer: Tokenizer) -> None:
+        """End the token files."""
+        for writer in self._pairs:
+            writer.seal(tokenizer, None)

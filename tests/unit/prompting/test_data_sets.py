@@ -1,0 +1,142 @@
+"""Splits of data sets by their names on the hub, from folders."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from megatron.basics.errors import UserError
+from megatron.prompting.data_sets import DataMissing, DataSets
+
+EXAMPLES = [{"text": "It rained.", "label": 0}, {"text": "It snowed.", "label": 1}]
+
+
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@pytest.mark.parametrize(
+    ("path", "configuration", "place"),
+    [
+        ("imdb", None, "imdb/train.jsonl"),
+        ("imdb", None, "imdb/plain_text/train.jsonl.gz"),
+        ("glue", "mrpc", "glue/mrpc/train.parquet"),
+        ("glue", "mrpc", "glue/mrpc/train-00000-of-00001.parquet"),
+        ("glue", "mrpc", "hf_datasets/glue/mrpc/train"),
+        ("imdb", None, "hf_datasets/imdb/none/train"),
+        ("commonsense_qa", None, "hf_datasets/tau/commonsense_qa/none/train"),
+    ],
+)
+def test_a_split_is_found_where_it_may_lie(tmp_path: Path, path: str, configuration: str | None, place: str) -> None:
+    target = tmp_path / place
+    target.parent.mkdir(parents=True)
+    if ".jsonl" in place:
+        write_lines(target, EXAMPLES)
+    elif place.endswith(".parquet"):
+        datasets.Dataset.from_list(EXAMPLES).to_parquet(str(target))
+    else:
+        datasets.Dataset.from_list(EXAMPLES).save_to_disk(str(target))
+    found = DataSets(tmp_path).find(path, configuration, "train")
+    assert [*found.rows()] == EXAMPLES == list(found.table()) and found.count() == 2
+    assert DataSets(tmp_path).examples_of(path, configuration, "train") == EXAMPLES
+    before = found.state()
+    assert before == DataSets(tmp_path).find(path, configuration, "train").state()
+
+
+def test_rte_of_glue_is_that_of_super_glue(tmp_path: Path) -> None:
+    rows = [{"sentence1": "It rained.", "sentence2": "It is wet.", "label": 0, "idx": 3}]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "hf_datasets/glue/rte/validation"))
+    found = DataSets(tmp_path)
+    wanted = [{"premise": "It rained.", "hypothesis": "It is wet.", "label": 0, "idx": 3}]
+    assert found.examples_of("super_glue", "rte", "validation") == wanted
+    assert found.examples_of("glue", "rte", "validation") == rows
+
+
+@pytest.mark.parametrize(
+    ("path", "configuration", "task", "doc", "example"),
+    [
+        (
+            "commonsense_qa",
+            None,
+            "csqa",
+            {"id": "1", "query": "Question: Why?\nAnswer:", "choices": ["so", "not"], "gold": 1},
+            {"id": "1", "question": "Why?", "choices": {"text": ["so", "not"], "label": ["A", "B"]}, "answerKey": "B"},
+        ),
+        (
+            "piqa",
+            None,
+            "piqa",
+            {
+                "goal": "Dry",
+                "sol1": "sun",
+                "sol2": "rain",
+                "label": 0,
+                "index": 4,
+                "query": "Q",
+                "choices": [],
+                "gold": 0,
+            },
+            {"goal": "Dry", "sol1": "sun", "sol2": "rain", "label": 0},
+        ),
+        (
+            "hellaswag",
+            None,
+            "hellaswag",
+            {"query": "Rain: It falls. Then", "choices": ["a", "b"], "gold": 0},
+            {
+                "activity_label": "Rain",
+                "ctx_a": "It falls. Then",
+                "ctx_b": "",
+                "ctx": "It falls. Then",
+                "endings": ["a", "b"],
+                "label": "0",
+            },
+        ),
+    ],
+)
+def test_requests_hold_each_example_once(
+    tmp_path: Path, path: str, configuration: str | None, task: str, doc: dict[str, Any], example: dict[str, Any]
+) -> None:
+    lines = [{"doc": doc, "request": {"context": "shots"}, "idx": number} for number in range(4)]
+    write_lines(tmp_path / "oe_eval_tasks" / task / "train_rc_5shot/requests.jsonl.gz", lines)
+    found = DataSets(tmp_path).find(path, configuration, "train")
+    assert [*found.rows()] == [example] and found.count() == 1
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    write_lines(tmp_path / "imdb/test.jsonl", EXAMPLES)
+    with pytest.raises(DataMissing, match=f"imdb has no split train in {tmp_path}; it has test there."):
+        DataSets(tmp_path).find("imdb", None, "train")
+    with pytest.raises(DataMissing, match=r"has nothing of glue/mrpc: no glue/mrpc/train.jsonl, for example"):
+        DataSets(tmp_path).find("glue", "mrpc", "train")
+
+
+def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "imdb").mkdir()
+    (tmp_path / "imdb/train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match=r"imdb/train.parquet is no Parquet file that can be read"):
+        DataSets(tmp_path).find("imdb", None, "train").count()
+
+
+def test_without_a_folder_the_library_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(path: str, configuration: str | None, *, split: str) -> Any:
+        asked.append((path, configuration, split))
+        if split != "train":
+            raise ValueError(f'Unknown split "{split}".')
+        return datasets.Dataset.from_list(EXAMPLES)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = DataSets(None).find("glue", "mrpc", "train")
+    assert [*found.rows()] == EXAMPLES and found.state() == found.state()
+    with pytest.raises(DataMissing, match=r"glue/mrpc with its split test could not be fetched \(Unknown split"):
+        DataSets(None).find("glue", "mrpc", "test")
+    assert asked == [("glue", "mrpc", "train"), ("glue", "mrpc", "test")]

@@ -209,10 +209,12 @@ def take_turns(
     return interleave(timed, device, rounds=rounds, warm_up=0), cpu_seconds
 
 
-def print_table(seconds: dict[str, list[float]], cpu_seconds: dict[str, list[float]], count: int) -> None:
-    """Medians, and how many times as fast the first row is."""
+def print_table(
+    seconds: dict[str, list[float]], cpu_seconds: dict[str, list[float]], count: int, unit: str = "requests"
+) -> None:
+    """Medians over `count` units of work, and how many times as fast the first row is."""
     ours = next(iter(seconds))
-    print(" " * 24 + "".join(f"{title:>12}" for title in ("requests/s", "best", "CPU ms each", "ours is", "by CPU")))
+    print(" " * 24 + "".join(f"{title:>12}" for title in (f"{unit}/s", "best", "CPU ms each", "ours is", "by CPU")))
     for name, times in seconds.items():
         row = f"{name:24}{count / statistics.median(times):12.1f}{count / min(times):12.1f}"
         row += f"{statistics.median(cpu_seconds[name]) / count * 1e3:12.2f}"

@@ -1,4 +1,4 @@
-"""The command that scores a trained model on tasks of lm-eval."""
+"""The command that scores a trained model on tasks of lm-eval and on T0-Eval."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
+from megatron.cli.t0_eval import answer, read_questions, say_on_standard_error
 from megatron.evaluation.eai_eval import EAI_TASKS
 from megatron.evaluation.options import EvaluationOptions, GenerationOptions, ScoredModelOptions
 
 if TYPE_CHECKING:
     from megatron.device.device import Device
+    from megatron.evaluation.answering_model import TrainedModel
     from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.evaluation.score import Score
     from megatron.evaluation.scored_rows import ScoreRequest
     from megatron.layout.grid import Grid
 
-DESCRIPTION = "Score a trained model on tasks of lm-eval; alone or under torchrun, on any layout."
+DESCRIPTION = "Score a trained model on tasks of lm-eval and T0-Eval; alone or under torchrun, on any layout."
 SECTIONS: dict[str, type[Options]] = {"scored_model": ScoredModelOptions, "evaluation": EvaluationOptions}
 OWN_MODEL_FILE = Path(__file__).parents[1] / "conversion" / "modeling_files" / "modeling_triarch.py"
+NO_TASKS: dict[str, Any] = {"results": {}, "n-shot": {}}  # the form of lm-eval's results
 ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -65,6 +68,8 @@ def _model_is_there(scored_model: ScoredModelOptions) -> Iterator[str]:
 def _folders_are_there(evaluation: EvaluationOptions) -> Iterator[str]:
     """Data and tasks can be looked for."""
     named = [("--include-path", path) for path in evaluation.include_path]
+    if evaluation.templates is not None:
+        named.append(("--templates", evaluation.templates))
     if evaluation.data_dir is not None:
         named.append(("--data-dir", evaluation.data_dir))
     for flag, path in named:
@@ -88,17 +93,21 @@ def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict
     """Results of an exported folder, by lm-eval's own class."""
     from megatron.device.device import choose_device
     from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
+    from megatron.evaluation.lm_eval_answers import ExportedModel
 
     device = choose_device(model.device)  # lm-eval's own choice is CUDA, whether there is one or not
     folder = Path(str(model.hf))
     tasks = _load_tasks(options)
+    questions = read_questions(options, is_main=True) if options.t0_eval else None
     lm = exported_model(
         folder,
         runs_its_code=_is_ours(folder),
         batch_size=options.micro_batch_size,
         device=device.torch_device.type,
     )
-    results = evaluate(lm, tasks, **_settings(options))
+    results = evaluate(lm, tasks, **_settings(options)) if tasks else dict(NO_TASKS)
+    if questions:
+        results["t0_eval"] = answer(questions, ExportedModel(lm), options.limit, say_on_standard_error)
     facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
     return results | {"triarch": facts | _task_facts(options, tasks)}
 
@@ -119,29 +128,44 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     device = choose_device(model.device)
     config, tokenizer = read_record(model)
     tasks = _load_tasks(options)
+    questions = read_questions(options, is_main=os.environ.get("RANK", "0") == "0") if options.t0_eval else None
     from megatron.cli.wire import prompt_rows_of
-    from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
+    from megatron.evaluation.answering_model import TrainedModel
+    from megatron.evaluation.same_requests import require_same_requests
     from megatron.layout import grid as grids
 
     prompt_rows = prompt_rows_of(config, tokenizer)
     grid = grids.initialise(config.layout, device)
     try:
         chunks = load_model(model, config, tokenizer, device, grid)
-        lm = TriarchLM(
+        trained = TrainedModel(
             _scorer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size, options.micro_batch_size),
             _writer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size),
             tokenizer,
             prompt_rows,
             options.micro_batch_size,
         )
-        with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
-            results = evaluate(lm, tasks, **_settings(options))
+        results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
+        if questions:
+            require_same_requests(questions.outline, grid)
+            say = say_on_standard_error if grid.is_main else lambda _: None
+            results["t0_eval"] = answer(questions, trained, options.limit, say)
         if grid.is_main:
-            facts = _run_facts(model, lm.scoring_rule)
+            facts = _run_facts(model, results.pop("scoring_rule", prompt_rows.rule))
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
         grids.wait_for_all()
     finally:
         grids.shut_down()
+
+
+def _task_results(model: TrainedModel, tasks: LoadedTasks, options: EvaluationOptions, grid: Grid) -> dict[str, Any]:
+    """lm-eval's results, and the rule by which whole texts are read, too. A collective."""
+    from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
+
+    lm = TriarchLM(model.score, model.generate, model.tokenizer, model.prompt_rows, model.micro_batch_size)
+    with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
+        results = evaluate(lm, tasks, **_settings(options))
+    return results | {"scoring_rule": lm.scoring_rule}
 
 
 def _scorer(
@@ -205,8 +229,10 @@ def _bar(what: str, total: int | None, unit: str, grid: Grid) -> Iterator[Callab
         yield bar.advance if bar else lambda _: None
 
 
-def _load_tasks(options: EvaluationOptions) -> LoadedTasks:
+def _load_tasks(options: EvaluationOptions) -> LoadedTasks | None:
     """The tasks that were asked for. Raises UserError for unknown names, and for named tasks without data."""
+    if not (options.tasks or options.eai_eval):
+        return None
     from megatron.evaluation.lm_eval_tasks import TaskShelf
 
     names = [*options.tasks, *(entry.task for entry in EAI_TASKS if options.eai_eval)]
@@ -253,20 +279,18 @@ def _run_facts(model: ScoredModelOptions, rule: str) -> dict[str, Any]:
     }
 
 
-def _task_facts(options: EvaluationOptions, tasks: LoadedTasks) -> dict[str, Any]:
+def _task_facts(options: EvaluationOptions, tasks: LoadedTasks | None) -> dict[str, Any]:
     """What the results say of the tasks."""
-    return {
-        "eai_eval": options.eai_eval,
-        "limit": options.limit,
-        "random": tasks.random_accuracies(),
-        "missing": tasks.missing,
-        "data": tasks.data,
-    }
+    asked = {"eai_eval": options.eai_eval, "limit": options.limit}
+    if tasks is None:
+        return asked
+    return asked | {"random": tasks.random_accuracies(), "missing": tasks.missing, "data": tasks.data}
 
 
 def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:
     from megatron.cli.evaluation_report import write_report
-    from megatron.evaluation.report import Results, markdown
+    from megatron.evaluation.report import markdown
+    from megatron.evaluation.results import Results
 
     run = Results(content["triarch"]["name"], content)
     print(markdown([run]), end="")

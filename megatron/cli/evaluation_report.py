@@ -12,7 +12,10 @@ from megatron.basics.atomic_files import atomic_writer, write_json
 from megatron.basics.option import Options, option
 from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
-from megatron.evaluation.report import Results, bar_chart, html_page, markdown, read_results
+from megatron.evaluation.report import CHART_FILE, bar_chart, has_tasks, html_page, markdown
+from megatron.evaluation.results import Results, read_results
+from megatron.evaluation.t0_report import CHART_FILE as T0_CHART_FILE
+from megatron.evaluation.t0_report import has_t0, t0_chart
 
 DESCRIPTION = "Lay the results of several evaluations side by side, in tables and a bar chart."
 
@@ -26,7 +29,9 @@ class ComparisonOptions(Options):
     results: list[str] = option([], "results.json of each evaluation, ours or lm-eval's own.", metavar="FILE")
     names: list[str] = option([], "Names of the runs in the tables. Default: those in the files.", metavar="NAME")
     output_path: str | None = option(
-        None, "Folder for results.md, results.html and results.png. Default: print the table alone.", metavar="FOLDER"
+        None,
+        "Folder for results.md, results.html and charts as PNG. Default: print the tables alone.",
+        metavar="FOLDER",
     )
 
     def rules(self) -> Iterator[str]:
@@ -60,11 +65,15 @@ def _report_can_be_written(comparison: ComparisonOptions) -> Iterator[str]:
 
 
 def write_report(folder: Path, runs: Sequence[Results]) -> None:
-    """results.md, results.html and results.png; of a single run results.json as well. Raises UserError."""
+    """results.md, results.html and their charts; of a single run results.json as well. Raises UserError."""
     if len(runs) == 1:
         write_json(folder / "results.json", runs[0].content)
     for name, text in (("results.md", markdown(runs)), ("results.html", html_page(runs))):
         with atomic_writer(folder / name, "w") as file:
             file.write(text)
-    with atomic_writer(folder / "results.png") as file:
-        bar_chart(runs).savefig(file, format="png", dpi=144)
+    charts = {CHART_FILE: bar_chart} if has_tasks(runs) else {}
+    if has_t0(runs):
+        charts[T0_CHART_FILE] = t0_chart
+    for name, chart in charts.items():
+        with atomic_writer(folder / name) as file:
+            chart(runs).savefig(file, format="png", dpi=144)

@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError
+from megatron.evaluation.answering_model import GenerateFunction, ScoreFunction
 from megatron.evaluation.lm_eval_tasks import LoadedTasks
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
-from megatron.evaluation.score import Score
 from megatron.evaluation.scored_rows import ScoreRequest
 from megatron.tokenization.tokenizer import Tokenizer
 
@@ -38,9 +38,6 @@ DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to wri
 BOOTSTRAP_ITERATIONS = 1000
 SAMPLING_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
 GREEDY_DEFAULTS: dict[str, Any] = {"num_beams": 1, "repetition_penalty": 1.0}
-
-ScoreFunction = Callable[[Sequence[ScoreRequest]], list[Score]]
-GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]
 
 
 @register_model("triarch")

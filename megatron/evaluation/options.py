@@ -107,7 +107,7 @@ class ScoredModelOptions(TrainedModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(Options):
-    """Which tasks of lm-eval to score, on which data, and where the report goes."""
+    """Which tasks to score, on which data, and where the report goes."""
 
     group: ClassVar[str] = "evaluation"
 
@@ -115,24 +115,43 @@ class EvaluationOptions(Options):
     eai_eval: bool = option(
         False, "Score the zero-shot tasks of Wang et al. 2022 and the mean over those that it aggregates."
     )
+    t0_eval: bool = option(
+        False,
+        "Score the held-out tasks of T0 (Sanh et al. 2022) through all prompts of each; their choices are ranked by "
+        "log-likelihood.",
+    )
+    t0_tasks: list[str] = option(
+        [],
+        "Tasks of T0-Eval: names of its list, or YAML files of the same form. Default: the whole list.",
+        metavar="NAME",
+    )
+    templates: str | None = option(
+        None, "Folder with templates in promptsource's format, for --t0-eval.", metavar="DIR"
+    )
     data_dir: str | None = option(
         None, "Folder with data of tasks, which then replaces what they would fetch; no network is used.", metavar="DIR"
     )
     include_path: list[str] = option([], "Folders with YAML files of further tasks.", metavar="DIR")
-    limit: int | None = option(None, "Examples of each task. Default: all.", minimum=1)
+    limit: int | None = option(None, "Examples of each task or data set, the first ones. Default: all.", minimum=1)
     num_fewshot: int | None = option(
         None, "Examples in front of each question. Default: as the task says, mostly none.", minimum=0
     )
     micro_batch_size: int = option(8, "Rows that go through the model at once.", minimum=1)
     output_path: str | None = option(
         None,
-        "Folder for results.json, results.md, results.html and results.png. Default: print the table alone.",
+        "Folder for results.json, results.md, results.html and charts as PNG. Default: print the tables alone.",
         metavar="FOLDER",
     )
 
     def rules(self) -> Iterator[str]:
         """There is something to do."""
-        if not self.tasks and not self.eai_eval:
-            yield "--tasks is missing; name tasks of lm-eval, or add --eai-eval for the study's list."
+        if not (self.tasks or self.eai_eval or self.t0_eval):
+            yield "--tasks is missing; name tasks of lm-eval, or add --eai-eval or --t0-eval for lists of the study."
+        if self.t0_eval and self.templates is None:
+            yield "--templates is missing; --t0-eval takes a folder of templates, such as that of promptsource 0.2.3."
+        if not self.t0_eval:
+            yield from self.without_effect(("t0_tasks", "templates"), "without --t0-eval")
+        elif not (self.tasks or self.eai_eval):
+            yield from self.without_effect(("num_fewshot", "include_path"), "on --t0-eval")
         if self.eai_eval and self.num_fewshot:
             yield f"--num-fewshot {self.num_fewshot} excludes --eai-eval, which is zero-shot; leave one out."

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from megatron.basics.errors import UserError
+from megatron.evaluation import t0_report
 from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_mean, standard_error_name
+from megatron.evaluation.results import NOT_THERE, Results, number, with_error
+from megatron.evaluation.t0_report import has_t0
 
-OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
-NOT_THERE = "-"
+CHART_FILE = "results.png"
 SHARES = ("acc", "exact_match", "em", "f1")  # beginnings of the names of metrics between 0 and 1
 # Those of them that guessing reaches by the number of choices.
 METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
-
-
-@dataclass(frozen=True)
-class Results:
-    """The results of one evaluation. name: of the model in tables. content: as lm-eval writes it, with our entry."""
-
-    name: str
-    content: Mapping[str, Any]
-
-    @property
-    def own(self) -> Mapping[str, Any]:
-        """Scoring rule, lineage, checkpoint, missing tasks; empty for results of lm-eval itself."""
-        entry: Mapping[str, Any] = self.content.get(OWN_ENTRY, {})
-        return entry
-
-    @property
-    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
-        """Metrics by task."""
-        found: Mapping[str, Mapping[str, Any]] = self.content["results"]
-        return found
 
 
 @dataclass(frozen=True)
@@ -50,17 +29,9 @@ class Row:
     values: tuple[tuple[float, float], ...]
 
 
-def read_results(path: Path) -> Results:
-    """A results file of ours or of lm-eval. Raises UserError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a results.json of an evaluation.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); give a results.json of an evaluation.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise UserError(f"{path} holds no results of lm-eval; give a results.json of an evaluation.")
-    return Results(str(content.get(OWN_ENTRY, {}).get("name") or path.parent.name or path.stem), content)
+def has_tasks(runs: Sequence[Results]) -> bool:
+    """Whether any of the runs was scored on tasks of lm-eval, be it that all of their data were missing."""
+    return any(run.tasks or run.own.get("missing") for run in runs) or not has_t0(runs)
 
 
 def rows_of(runs: Sequence[Results]) -> list[Row]:
@@ -74,10 +45,13 @@ def rows_of(runs: Sequence[Results]) -> list[Row]:
 
 def markdown(runs: Sequence[Results]) -> str:
     """The whole report."""
-    lines = ["# Zero-shot evaluation" if _is_zero_shot(runs) else "# Evaluation", ""]
-    lines += [_markdown_line(cells) for cells in _table(runs)]
-    lines.insert(3, "|---|---|" + "---:|" * (1 + len(runs)))
-    lines += ["", "Values are followed by their standard errors. `random` is what guessing reaches."]
+    lines = ["# Zero-shot evaluation" if _is_zero_shot(runs) else "# Evaluation"]
+    if has_tasks(runs):
+        lines += ["", *_markdown_table(_table(runs))]
+        lines += ["", "Values are followed by their standard errors. `random` is what guessing reaches."]
+    if has_t0(runs):
+        lines += ["", f"## {t0_report.TITLE}", "", *_markdown_table(t0_report.t0_table(runs))]
+        lines += ["", t0_report.EXPLANATION]
     for run in runs:
         lines += ["", f"**{run.name}**", "", *(f"- {note}" for note in _notes(run))]
     return "\n".join(lines) + "\n"
@@ -85,19 +59,19 @@ def markdown(runs: Sequence[Results]) -> str:
 
 def html_page(runs: Sequence[Results]) -> str:
     """The same report as one page without any other file than the chart beside it."""
-    head, *body = [*_table(runs)]
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>',
         "<style>body{font:15px sans-serif;max-width:70em;margin:2em auto}table{border-collapse:collapse}"
         "td,th{padding:.3em .8em;border-bottom:1px solid #ddd;text-align:right}"
         "td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}</style>",
         f"<h1>{'Zero-shot evaluation' if _is_zero_shot(runs) else 'Evaluation'}</h1>",
-        "<table><thead>" + _html_line(head, "th") + "</thead><tbody>",
-        *(_html_line(cells, "td") for cells in body),
-        "</tbody></table>",
-        "<p>Values are followed by their standard errors; <em>random</em> is what guessing reaches.</p>",
-        '<p><img src="results.png" alt="bar chart of the accuracies" style="max-width:100%"></p>',
     ]
+    if has_tasks(runs):
+        explanation = "Values are followed by their standard errors; <em>random</em> is what guessing reaches."
+        parts += _html_section(_table(runs), explanation, CHART_FILE)
+    if has_t0(runs):
+        parts.append(f"<h2>{t0_report.TITLE}</h2>")
+        parts += _html_section(t0_report.t0_table(runs), html.escape(t0_report.EXPLANATION), t0_report.CHART_FILE)
     for run in runs:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(run))
         parts.append(f"<h2>{html.escape(run.name)}</h2><ul>{notes}</ul>")
@@ -119,11 +93,11 @@ def bar_chart(runs: Sequence[Results]) -> Any:
     width = 0.8 / len(runs)
     figure = Figure(figsize=(max(5.0, 1.5 + 0.7 * len(shown) + 0.15 * len(shown) * len(runs)), 4.2), layout="tight")
     axes = figure.subplots()
-    for number, run in enumerate(runs):
-        places = [place + (number - (len(runs) - 1) / 2) * width for place in range(len(shown))]
-        heights = [row.values[number][0] for row in shown.values()]
-        errors = [row.values[number][1] for row in shown.values()]
-        axes.bar(places, heights, width, yerr=errors, label=run.name, capsize=2, color=f"C{number}")
+    for bar, run in enumerate(runs):
+        places = [place + (bar - (len(runs) - 1) / 2) * width for place in range(len(shown))]
+        heights = [row.values[bar][0] for row in shown.values()]
+        errors = [row.values[bar][1] for row in shown.values()]
+        axes.bar(places, heights, width, yerr=errors, label=run.name, capsize=2, color=f"C{bar}")
     known = [(place, row.random) for place, row in enumerate(shown.values()) if not math.isnan(row.random)]
     if known:
         ends = [(place - 0.45, place + 0.45) for place, _ in known]
@@ -144,10 +118,10 @@ def _table(runs: Sequence[Results]) -> Iterator[list[str]]:
     """Cells of the heading, then of each metric, then of the study's mean where it was asked for."""
     yield ["task", "metric", "random", *(run.name for run in runs)]
     for row in rows_of(runs):
-        yield [row.task, row.metric, _number(row.random), *(_with_error(*value) for value in row.values)]
+        yield [row.task, row.metric, number(row.random), *(with_error(*value) for value in row.values)]
     means = [_mean(run) for run in runs]
     if any(means):
-        randoms = {_number(mean.random) for mean in means if mean}
+        randoms = {number(mean.random) for mean in means if mean}
         random = randoms.pop() if len(randoms) == 1 else NOT_THERE
         cells = [_mean_cell(mean) for mean in means]
         yield ["EAI-Eval mean", "acc", random, *cells]
@@ -161,7 +135,7 @@ def _mean_cell(mean: EaiMean | None) -> str:
     if mean is None:
         return NOT_THERE
     part = "" if mean.is_whole else f" (over {len(mean.scored)} of {NUM_AGGREGATED})"
-    return _with_error(mean.accuracy, mean.standard_error) + part
+    return with_error(mean.accuracy, mean.standard_error) + part
 
 
 def _notes(run: Results) -> Iterator[str]:
@@ -183,6 +157,7 @@ def _notes(run: Results) -> Iterator[str]:
             f"EAI-Eval is not whole: {len(mean.scored)} of {NUM_AGGREGATED} tasks count for the mean, "
             f"{', '.join(mean.missing)} are missing"
         )
+    yield from t0_report.t0_notes(run)
     missing: dict[str, list[str]] = {}
     for task, reason in run.own.get("missing", {}).items():
         missing.setdefault(reason, []).append(task)
@@ -221,12 +196,21 @@ def _is_zero_shot(runs: Sequence[Results]) -> bool:
     return not any(shots for run in runs for shots in run.content.get("n-shot", {}).values())
 
 
-def _number(value: float) -> str:
-    return NOT_THERE if math.isnan(value) else f"{value:.4f}"
+def _markdown_table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Its lines; the columns behind the second one are numbers."""
+    for place, cells in enumerate(rows):
+        yield _markdown_line(cells)
+        if place == 0:
+            yield "|---|---|" + "---:|" * (len(cells) - 2)
 
 
-def _with_error(value: float, error: float) -> str:
-    return _number(value) if math.isnan(error) else f"{_number(value)} ± {error:.4f}"
+def _html_section(rows: Iterable[Sequence[str]], explanation: str, chart: str) -> Iterator[str]:
+    """A table, what its numbers are, and the chart in the file beside the page."""
+    head, *body = rows
+    yield "<table><thead>" + _html_line(head, "th") + "</thead><tbody>"
+    yield from (_html_line(cells, "td") for cells in body)
+    yield f"</tbody></table><p>{explanation}</p>"
+    yield f'<p><img src="{chart}" alt="bar chart of the accuracies" style="max-width:100%"></p>'
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

@@ -31,6 +31,25 @@ KINDS = {
     ),
 }
 TEXT = " ".join(WORDS)
+TEMPLATES = """\
+dataset: words
+templates:
+  ask: !Template
+    id: ask
+    name: ask
+    jinja: "{{ question }} ||| {{ choices[answer] }}"
+    answer_choices: "{{ choices | join('|||') }}"
+    reference: ""
+    metadata: !TemplateMetadata {original_task: true, choices_in_prompt: false, metrics: [Accuracy]}
+  write: !Template
+    id: write
+    name: write
+    jinja: "What is behind {{ question }}? ||| {{ choices[answer] }}"
+    answer_choices: null
+    reference: ""
+    metadata: !TemplateMetadata {original_task: true, choices_in_prompt: false, metrics: [Squad, ROUGE]}
+"""
+T0_TASKS = "tasks: [{name: words, path: words, split: validation, prompts: 2, random: 1/4}]"
 
 
 def write_tasks(folder: Path) -> None:
@@ -46,6 +65,9 @@ def write_tasks(folder: Path) -> None:
         "writing": [{"question": " ".join(words[at : at + 4]), "answer": words[at + 4]} for at in range(7)],
     }
     (folder / "tasks").mkdir()
+    (folder / "templates" / "words").mkdir(parents=True)
+    (folder / "templates" / "words" / "templates.yaml").write_text(TEMPLATES)
+    (folder / "t0.yaml").write_text(T0_TASKS)
     for name, (kind, more) in KINDS.items():
         (folder / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name, kind=kind, more=more))
         for place in ("data", "other0", "other1", "other2", "other3"):
@@ -53,6 +75,10 @@ def write_tasks(folder: Path) -> None:
             path = folder / place / name / "validation.jsonl"
             path.parent.mkdir(parents=True)
             path.write_text("".join(json.dumps(example) + "\n" for example in own))
+    for place in ("data", "other0", "other1", "other2", "other3"):
+        (folder / place / "words").mkdir()
+        lines = (json.dumps(example) + "\n" for example in choices)
+        (folder / place / "words" / "validation.jsonl").write_text("".join(lines))
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
@@ -67,6 +93,7 @@ def folder(request, tiny_corpus, trainer, tmp_path_factory):
         trainer.finish(flags, architecture=architecture)
         words = ["--load", str(run), "--tasks", *KINDS, "--include-path", str(folder / "tasks"), "--device", "cpu"]
         words += ["--data-dir", str(folder / "data"), "--micro-batch-size", "2"]
+        words += ["--t0-eval", "--templates", str(folder / "templates"), "--t0-tasks", str(folder / "t0.yaml")]
         for name, more in ((f"{architecture} alone", []), (architecture, layout)):
             report = ["--output-path", str(folder / name)]
             jobs.append({"words": [*words, *report, *more], "alone": name != architecture, "answers": str(folder)})
@@ -93,11 +120,18 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
         name: value for name, value in alone["triarch"].items() if name not in places
     }
     assert shared["triarch"]["random"] == {"choices": 0.25}
+    assert shared["t0_eval"] == alone["t0_eval"]
+    prompts = {prompt["id"]: prompt["metrics"].keys() for prompt in shared["t0_eval"]["tasks"]["words"]["prompts"]}
+    assert prompts == {
+        "ask": {"accuracy", "accuracy_per_token"},
+        "write": {"exact_match", "f1", "rouge1", "rouge2", "rougeL"},
+    }
     assert sorted(path.name for path in (folder / architecture).iterdir()) == [
         "results.html",
         "results.json",
         "results.md",
         "results.png",
+        "t0_eval.png",
     ]
 
 

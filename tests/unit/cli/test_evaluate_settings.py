@@ -23,6 +23,10 @@ from megatron.cli.evaluate import _is_ours, main
         (["--load", "RUN", "--tasks", "copa", "--limit", "0"], "--limit 0"),
         (["--load", "RUN", "--tasks", "copa", "--output-path", __file__], "--output-path .* is not a folder"),
         (["--load", "RUN", "--eai-eval", "--num-fewshot", "5"], "excludes --eai-eval, which is zero-shot"),
+        (["--load", "RUN", "--t0-eval"], "--templates is missing; --t0-eval takes a folder of templates"),
+        (["--load", "RUN", "--t0-eval", "--templates", "nowhere"], "--templates nowhere is not a folder"),
+        (["--load", "RUN", "--tasks", "copa", "--t0-tasks", "rte"], "--t0-tasks has no effect without --t0-eval"),
+        (["--load", "RUN", "--t0-eval", "--templates", "RUN", "--num-fewshot", "5"], "no effect on --t0-eval"),
     ],
 )
 def test_wrong_settings_are_told(words, sentence, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from megatron.basics.errors import UserError
 from megatron.cli.evaluation_report import main
-from megatron.evaluation.report import Results, bar_chart, html_page, markdown, read_results
+from megatron.evaluation.report import bar_chart, html_page, markdown
+from megatron.evaluation.results import Results, read_results
 
 RESULTS = {
     "results": {

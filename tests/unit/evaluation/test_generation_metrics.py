@@ -1,0 +1,41 @@
+"""Metrics of written answers, against counts by hand."""
+
+import pytest
+
+from megatron.evaluation.generation_metrics import METRICS_BY_NAME, measure, metrics_of
+
+QA = ("exact_match", "f1")
+ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+@pytest.mark.parametrize(
+    ("written", "targets", "exact", "f1"),
+    [
+        ("The Eiffel Tower.", ["eiffel tower"], 1, 1),
+        ("eiffel", ["the Eiffel tower"], 0, 2 / 3),
+        ("tower of Eiffel tower", ["Eiffel tower"], 0, 2 * 2 / 6),
+        ("Rome", ["Paris", "Rome"], 1, 1),
+        ("", ["Paris"], 0, 0),
+        ("A", ["a"], 1, 1),  # an article is all there is
+        ("+", ["-"], 0, 0),
+    ],
+)
+def test_answers_of_a_few_words(written, targets, exact, f1):
+    assert measure(QA, written, targets) == {"exact_match": exact, "f1": pytest.approx(f1)}
+
+
+def test_rouge_by_hand():
+    """5 of 6 words, 3 of 5 pairs, and 5 words in their order; the target with the most counts, for each by itself."""
+    target, written = "the cat sat on the mat", "the cat is on the mat"
+    found = measure(ROUGE, written, [target])
+    assert found == {"rouge1": pytest.approx(5 / 6), "rouge2": pytest.approx(3 / 5), "rougeL": pytest.approx(5 / 6)}
+    assert measure(ROUGE, written, ["no such words", target]) == found
+    assert measure(("rougeL",), "mat the", [target]) == {"rougeL": pytest.approx(2 * 1 / 8)}
+
+
+def test_metrics_by_the_names_of_templates():
+    assert metrics_of(("BLEU", "ROUGE")) == ROUGE
+    assert metrics_of(("Squad", "Accuracy")) == QA
+    assert metrics_of(("BLEU", "Pearson Correlation")) == ()
+    for metrics in METRICS_BY_NAME.values():
+        assert set(measure(metrics, "a text", ["a text"]).values()) == {1.0}

@@ -31,6 +31,7 @@ from megatron.finetuning.prepared_unit import (
     prepare_unit,
     prompts_of,
     read_fingerprints,
+    require_no_fault,
 )
 from megatron.finetuning.unit_record import UnitRecord, read_finished
 from megatron.finetuning.units import HELD_OUT, TRAIN, VALIDATION, Unit, Units, find_units
@@ -106,6 +107,7 @@ def _prepare_all(preparation: Preparation, what: str, units: list[Unit], known: 
                 preparation.rendered += number
                 bar.write(f"{unit.title}: {record.prompts:,} prompts of {unit.examples:,} examples")
             else:
+                require_no_fault(record, settings)
                 preparation.kept_from_before += 1
             preparation.records.append(record)
 

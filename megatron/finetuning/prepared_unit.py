@@ -28,13 +28,16 @@ from megatron.finetuning.copies import FINGERPRINTS, KnownTexts
 from megatron.finetuning.pair_maker import MadeExample, PairMaker
 from megatron.finetuning.template_shares import number_of_prompts, shared_out
 from megatron.finetuning.unit_record import UnitRecord, digest_of, new_record, record_path
-from megatron.finetuning.units import HELD_OUT, TRAIN, Unit
+from megatron.finetuning.units import HELD_OUT, TRAIN, VALIDATION, Unit
 from megatron.prompting.rendering import ExampleToRender, render_and_use
 from megatron.prompting.template import Prompted
 from megatron.tokenization.tokenizer import Tokenizer
 
 VERSION = 1  # of what is made of the same input; a later one prepares everything again
 EXAMPLES_AT_ONCE = 1024
+PAIRS = tuple(f"{suffix}{kind}" for suffix in PAIR_SUFFIXES for kind in (".bin", ".idx", ".json"))
+EVALUATION = (".jsonl", ".fingerprints")
+ENDINGS = {TRAIN: PAIRS, VALIDATION: (*PAIRS, *EVALUATION), HELD_OUT: EVALUATION}  # of a unit's files
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,21 @@ def prepare_unit(unit: Unit, settings: Settings, known: KnownTexts | None, bar: 
         while examples := [*islice(made, EXAMPLES_AT_ONCE)]:
             for example in examples:
                 record.add(example, unit.templates)
-                if settings.strict and (example.remarks or example.copies):
-                    raise UserError(_first_fault(record, example))
+                if example.remarks or example.copies:
+                    require_no_fault(record, settings)
             writer.write(examples)
             bar.advance(sum(len(example.templates) for example in examples), unit.title)
         writer.seal(settings.tokenizer)
-    names = sorted(path.name for path in prefix.parent.glob(f"{prefix.name}*") if _is_of(path, prefix))
-    record.files = {name: (prefix.parent / name).stat().st_size for name in names}
+    paths = [prefix.with_name(prefix.name + ending) for ending in ENDINGS[unit.role]]
+    record.files = {path.name: path.stat().st_size for path in paths}
     record.write(prefix)
     return record
+
+
+def require_no_fault(record: UnitRecord, settings: Settings) -> None:
+    """Raise UserError for the first prompt at fault, where --strict asks for it."""
+    if settings.strict and record.first_faults():
+        raise UserError(f"{record.first_faults()[0]} Mend it, or go on by leaving out --strict.")
 
 
 def check_first_example(unit: Unit, settings: Settings) -> Iterator[str]:
@@ -135,20 +144,6 @@ def _made(unit: Unit, settings: Settings, known: KnownTexts | None) -> Any:
     return render_and_use(unit.templates, examples, maker, seed=settings.seed, workers=settings.workers)
 
 
-def _first_fault(record: UnitRecord, example: MadeExample) -> str:
-    sentences = [*record.first_copies]
-    for counts in record.templates:
-        sentences += filter(None, (counts.first_left_out, counts.first_unrankable))
-    return f"{sentences[0]} Mend it, or go on by leaving out --strict."
-
-
-def _is_of(path: Path, prefix: Path) -> bool:
-    """Whether a file belongs to the prefix and not to a longer one: glue/mrpc and glue/mrpc_2."""
-    ending = path.name.removeprefix(prefix.name)
-    pairs = [f"{suffix}{kind}" for suffix in PAIR_SUFFIXES for kind in (".bin", ".idx", ".json")]
-    return ending in (*pairs, ".jsonl", ".fingerprints")
-
-
 class _UnitWriter:
     """The open files of a unit."""
 
@@ -167,7 +162,7 @@ class _UnitWriter:
                 pairs = [stack.enter_context(token_file_writer(f"{prefix}{suffix}", dtype)) for suffix in PAIR_SUFFIXES]
             files = [
                 None if unit.role == TRAIN else stack.enter_context(atomic_writer(f"{prefix}{ending}"))
-                for ending in (".jsonl", ".fingerprints")
+                for ending in EVALUATION
             ]
             yield cls(pairs, *files)
 

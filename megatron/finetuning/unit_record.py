@@ -75,6 +75,13 @@ class UnitRecord:
         """Prompts of this fate."""
         return sum(getattr(counts, fate.name.lower()) for counts in self.templates)
 
+    def first_faults(self) -> list[str]:
+        """A sentence for the first copies, and for the first prompt of each template that has another fault."""
+        faults = [*self.first_copies]
+        for counts in self.templates:
+            faults += filter(None, (counts.first_left_out, counts.first_unrankable))
+        return faults
+
     def add(self, made: MadeExample, templates: Sequence[Any]) -> None:
         """Count an example. templates: of the unit."""
         for number, fate in zip(made.templates, made.fates, strict=True):

@@ -249,6 +249,8 @@ def test_choices_that_cannot_be_ranked_are_told(tasks: dict[str, str]) -> None:
     assert asked["first_unrankable"] == sentence
     with pytest.raises(UserError, match="example 3 has choices that are not distinct"):
         run({**tasks, "--output-folder": f"{out}_strict"}, "--strict")
+    with pytest.raises(UserError, match="example 3 has choices that are not distinct"):
+        run(tasks, "--strict")  # also of what is finished
 
 
 @pytest.mark.parametrize(

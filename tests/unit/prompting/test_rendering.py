@@ -8,7 +8,7 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.prompting import renderer as renderer_module
 from megatron.prompting.renderer import Renderer
-from megatron.prompting.rendering import EXAMPLES_AT_A_TIME, render_examples
+from megatron.prompting.rendering import EXAMPLES_AT_A_TIME, ExampleToRender, render_and_use, render_examples
 from megatron.prompting.template import Template
 
 
@@ -34,6 +34,16 @@ def test_workers_make_what_one_renderer_makes(workers: int, count: int) -> None:
     for example in found:
         expected = tuple(one.render(EXAMPLES[example.index], example.index) for one in alone)
         assert example.prompted == expected
+
+
+def test_each_example_goes_through_its_own_templates() -> None:
+    chosen: list[tuple[int, ...]] = [(1, 0), (), (1,), (0,)]
+    work = [ExampleToRender(10 * number, EXAMPLES[number], templates) for number, templates in enumerate(chosen)]
+    found = list(render_and_use(TEMPLATES, work, lambda example, row: (example.index, row), seed=7, workers=2))
+    alone = [Renderer(one, 7) for one in TEMPLATES]
+    for (index, row), example in zip(found, work, strict=True):
+        assert index == example.index
+        assert row == tuple(alone[number].render(example.example, index) for number in example.templates)
 
 
 def test_examples_are_taken_as_they_are_needed() -> None:

@@ -50,8 +50,9 @@ class ExportedModel:
 
     @property
     def new_tokens(self) -> int:
-        """T0's length, and at most half of a row that inputs share."""
-        return MOST_NEW_TOKENS if self._is_split else min(MOST_NEW_TOKENS, int(self.lm.max_length) // 2)
+        """T0's length, and no more than a row, or half of one that inputs share."""
+        row = int(self.lm.max_length)
+        return min(MOST_NEW_TOKENS, row if self._is_split else row // 2)
 
     def write(self, texts: Sequence[str]) -> list[str]:
         """Greedily, up to the end token."""

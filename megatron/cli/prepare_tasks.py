@@ -38,12 +38,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         preparation = prepare(tasks, output, tokenizer)
         write_report(preparation)
     print("\n".join(markdown(preparation)))
-    rate = preparation.rendered / max(preparation.seconds, 1e-9)
-    print(
-        f"{preparation.rendered:,} prompts in {preparation.seconds:.1f} s ({rate:,.0f} a second, "
-        f"{preparation.settings.workers} workers); {preparation.kept_from_before} data sets were ready before.\n"
-        f"Train with finetune_t0.py --config {preparation.settings.folder / DATA_FILE}"
-    )
+    if preparation.rendered:
+        rate = preparation.rendered / max(preparation.seconds, 1e-9)
+        workers = preparation.settings.workers
+        print(
+            f"{preparation.rendered:,} prompts in {preparation.seconds:.1f} s "
+            f"({rate:,.0f} a second, {workers} worker{'s' if workers > 1 else ''})"
+        )
+    if preparation.kept_from_before:
+        print(f"{preparation.kept_from_before} splits were ready before")
+    print(f"Train with finetune_t0.py --config {preparation.settings.folder / DATA_FILE}")
 
 
 def _folders_are_there(tasks: TaskOptions) -> Iterator[str]:

@@ -87,9 +87,10 @@ def _table(heading: str, records: Sequence[UnitRecord]) -> Iterator[str]:
     for record in records:
         counts = " | ".join(f"{record.left_out(fate):,}" for fate in LEFT_OUT)
         share = f"{100 * record.prompts / total:.1f} %" if total else "-"
+        tokens = "-" if record.role == HELD_OUT else f"{record.input_tokens:,}, {record.target_tokens:,}"
         yield (
             f"| {record.name} | {record.examples:,} | {len(record.templates)} | {record.prompts:,} | {share} | "
-            f"{record.input_tokens:,}, {record.target_tokens:,} | {counts} |"
+            f"{tokens} | {counts} |"
         )
     yield ""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import io
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,11 @@ from megatron.cli.run_config import world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
 from megatron.cli.t0_eval import answer, read_questions, say_on_standard_error
 from megatron.evaluation.eai_eval import EAI_TASKS
-from megatron.evaluation.options import EvaluationOptions, GenerationOptions, ScoredModelOptions
+from megatron.evaluation.options import EvaluationOptions, ScoredModelOptions
 
 if TYPE_CHECKING:
-    from megatron.device.device import Device
     from megatron.evaluation.answering_model import TrainedModel
     from megatron.evaluation.lm_eval_tasks import LoadedTasks
-    from megatron.evaluation.score import Score
-    from megatron.evaluation.scored_rows import ScoreRequest
     from megatron.layout.grid import Grid
 
 DESCRIPTION = "Score a trained model on tasks of lm-eval and T0-Eval; alone or under torchrun, on any layout."
@@ -63,6 +61,11 @@ def _model_is_there(scored_model: ScoredModelOptions) -> Iterator[str]:
         yield f"{flag} {folder} is not a folder; check the path."
     elif scored_model.hf and not (Path(scored_model.hf) / "config.json").is_file():
         yield f"--hf {folder} holds no config.json; give a folder that transformers or our export has written."
+    elif scored_model.hf and _needs_code(Path(scored_model.hf)) and not _is_ours(Path(scored_model.hf)):
+        yield (
+            f"--hf {folder} needs code of its own, and not the file that this version exports; export the run again, "
+            "or score it with --load."
+        )
 
 
 def _folders_are_there(evaluation: EvaluationOptions) -> Iterator[str]:
@@ -112,6 +115,15 @@ def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict
     return results | {"triarch": facts | _task_facts(options, tasks)}
 
 
+def _needs_code(folder: Path) -> bool:
+    """transformers would have to run code from the folder."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # transformers says what is wrong with it
+    return isinstance(config, dict) and bool(config.get("auto_map"))
+
+
 def _is_ours(folder: Path) -> bool:
     """The folder's code is the file that we export, so that running it runs nobody else's."""
     shipped = folder / OWN_MODEL_FILE.name
@@ -129,8 +141,8 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     config, tokenizer = read_record(model)
     tasks = _load_tasks(options)
     questions = read_questions(options, is_main=os.environ.get("RANK", "0") == "0") if options.t0_eval else None
+    from megatron.cli.bound_model import bound_model
     from megatron.cli.wire import prompt_rows_of
-    from megatron.evaluation.answering_model import TrainedModel
     from megatron.evaluation.same_requests import require_same_requests
     from megatron.layout import grid as grids
 
@@ -138,13 +150,7 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     grid = grids.initialise(config.layout, device)
     try:
         chunks = load_model(model, config, tokenizer, device, grid)
-        trained = TrainedModel(
-            _scorer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size, options.micro_batch_size),
-            _writer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size),
-            tokenizer,
-            prompt_rows,
-            options.micro_batch_size,
-        )
+        trained = bound_model(chunks, grid, device, tokenizer, prompt_rows, options.micro_batch_size)
         results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
         if questions:
             require_same_requests(questions.outline, grid)
@@ -166,67 +172,6 @@ def _task_results(model: TrainedModel, tasks: LoadedTasks, options: EvaluationOp
     with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
         results = evaluate(lm, tasks, **_settings(options))
     return results | {"scoring_rule": lm.scoring_rule}
-
-
-def _scorer(
-    chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int, micro_batch_size: int
-) -> Callable[[Sequence[ScoreRequest]], list[Score]]:
-    """`score` of this model, with a bar on the main rank."""
-    from megatron.evaluation.same_requests import require_same_requests
-    from megatron.evaluation.score import score
-
-    def score_all(requests: Sequence[ScoreRequest]) -> list[Score]:
-        require_same_requests([part for one in requests for part in (one.context, one.continuation)], grid)
-        with _bar("score", len(requests), "request", grid) as advance:
-            return score(
-                chunks,
-                grid,
-                device,
-                requests,
-                prompt_rows,
-                vocabulary_size=vocabulary_size,
-                micro_batch_size=micro_batch_size,
-                advance=advance,
-            )
-
-    return score_all
-
-
-def _writer(
-    chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int
-) -> Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]:
-    """`generate` of this model, with a bar on the main rank."""
-    from megatron.evaluation.generate import generate
-    from megatron.evaluation.same_requests import require_same_requests
-
-    def write_all(
-        prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Callable[[list[int]], bool]
-    ) -> list[list[int]]:
-        require_same_requests(prompts, grid)
-        at_most = -(-len(prompts) // grid.data_size) * options.max_new_tokens  # texts may end themselves
-        with _bar("generate at most", at_most, "token", grid) as advance:
-            return generate(
-                chunks,
-                grid,
-                device,
-                prompts,
-                options,
-                prompt_rows,
-                vocabulary_size=vocabulary_size,
-                stop=stop,
-                advance=advance,
-            )
-
-    return write_all
-
-
-@contextlib.contextmanager
-def _bar(what: str, total: int | None, unit: str, grid: Grid) -> Iterator[Callable[[int], None]]:
-    from megatron.basics.progress import progress
-
-    shown: AbstractContextManager[Any] = progress(what, total, unit) if grid.is_main else nullcontext()
-    with shown as bar:
-        yield bar.advance if bar else lambda _: None
 
 
 def _load_tasks(options: EvaluationOptions) -> LoadedTasks | None:

@@ -168,13 +168,13 @@ def test_what_they_write_is_equal(both):
     assert got == wanted
 
 
-def t0_tasks(questions):
-    """A task with a prompt of choices and one that is written."""
+def t0_tasks(questions, num_written):
+    """A task with a prompt of choices and one whose answers are written."""
     inputs = texts(questions, 6, 20)
     choices = [tuple(texts(3, 7 + number, 6)) for number in range(questions)]
     template = Template("some/set", "ask", "a ||| b", "c", True, False, ("Squad",), "ask", "")
     ranked = [(n, Prompted(inputs[n], (choices[n][n % 3],), choices[n])) for n in range(questions)]
-    written = [(n, Prompted(text, (text.split()[0],), None)) for n, text in enumerate(inputs[:3])]
+    written = [(n, Prompted(text, (text.split()[0],), None)) for n, text in enumerate(inputs[:num_written])]
     prompts = (
         PromptedExamples(template, ("accuracy", "accuracy_per_token"), ranked),
         PromptedExamples(replace(template, id="write", answer_choices=None), ("f1",), written),
@@ -199,7 +199,7 @@ def test_t0_eval_is_equal_for_an_exported_folder(both):
             [((5, 6, END), (7, END)), ((5, 6, END), (8, 9, END)), ((*[4] * 20, END), (8, END))]
         )
     assert values[0] == pytest.approx(values[1], abs=1e-4)
-    found, wanted = (score_tasks(t0_tasks(12), model)[0].prompts for model in (ours, theirs))
-    assert [prompt.measures for prompt in found[:1]] == [prompt.measures for prompt in wanted[:1]]
-    if lm.backend == "causal":  # hf writes seq2seq answers of another length, see above
-        assert found[1].measures == wanted[1].measures
+    num_written = 3 if lm.backend == "causal" else 0  # hf writes seq2seq answers of another length, see above
+    found, wanted = (score_tasks(t0_tasks(12, num_written), model)[0].prompts for model in (ours, theirs))
+    assert [prompt.measures for prompt in found] == [prompt.measures for prompt in wanted]
+    assert len(found) == (2 if num_written else 1)

@@ -41,6 +41,13 @@ def test_an_exported_folder_takes_one_process(tmp_path, monkeypatch):
         main(["--hf", str(tmp_path), "--tasks", "copa"])
 
 
+def test_a_folder_that_needs_code_of_strangers_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "modeling_triarch.Model"}}')
+    (tmp_path / "modeling_triarch.py").write_text("")
+    with pytest.raises(UserError, match="needs code of its own, and not the file that this version exports"):
+        main(["--hf", str(tmp_path), "--tasks", "copa"])
+
+
 def test_code_of_strangers_is_not_trusted(tmp_path, monkeypatch):
     own = tmp_path / "own" / "modeling_triarch.py"
     own.parent.mkdir()

@@ -70,18 +70,23 @@ QUESTIONS = [Prompted(inputs, (CHOICES[number % 2],), CHOICES) for number, input
 
 
 def test_accuracies_are_those_of_the_table():
-    (score,) = score_tasks([task("mine", prompt("one", QUESTIONS))], Letters())
+    questions = []
+    for number, inputs in enumerate("abcdefghijklmnop"):
+        choices = ("ab"[number % 2], "cdefgh"[number % 5 :])
+        questions.append(Prompted(inputs, (choices[number % 3 % 2],), choices))
+    (score,) = score_tasks([task("mine", prompt("one", questions))], Letters())
     right = {"accuracy": [], "accuracy_per_token": []}
-    for question in QUESTIONS:
-        sums = [by_hand([ord(question.inputs)], [*map(ord, choice), END]) for choice in CHOICES]
-        means = [value / (len(choice) + 1) for value, choice in zip(sums, CHOICES, strict=True)]
+    for question in questions:
+        sums = [by_hand([ord(question.inputs)], [*map(ord, choice), END]) for choice in question.choices]
+        means = [value / (len(choice) + 1) for value, choice in zip(sums, question.choices, strict=True)]
         for metric, values in zip(right, (sums, means), strict=True):
-            right[metric].append(CHOICES[values.index(max(values))] == question.targets[0])
+            right[metric].append(question.choices[values.index(max(values))] == question.targets[0])
     measures = score.prompts[0].measures
     assert {metric: measured.value for metric, measured in measures.items()} == {
-        metric: sum(answers) / 4 for metric, answers in right.items()
+        metric: sum(answers) / 16 for metric, answers in right.items()
     }
-    assert score.prompts[0].examples == 4 and score.prompts[0].cut == 0
+    assert sum(right["accuracy"]) != sum(right["accuracy_per_token"])
+    assert score.prompts[0].examples == 16 and score.prompts[0].cut == 0
 
 
 def test_what_tokens_cannot_tell_apart_is_skipped():

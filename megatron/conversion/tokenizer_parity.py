@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from megatron.conversion.loaded_folder import tokenizer_ids
 from megatron.conversion.tokenizer_files import WHOLE, holds_tokenizer
-from megatron.conversion.tokenizer_proof import SHOWN_CHARACTERS, is_tie, unigram_scores
+from megatron.conversion.tokenizer_proof import SHOWN_CHARACTERS, is_tie, unigram_pieces
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -32,9 +32,9 @@ def compare_tokenizers(tokenizer: Tokenizer, folder: Path, text: str, *, with_co
     lines = text.splitlines(keepends=True)
     ours = [[int(token) for token in ids] for ids in tokenizer.encode_batch(lines)]
     theirs = tokenizer_ids(folder, lines, with_code=with_code)
-    scores = unigram_scores(FastTokenizer.from_file(str(folder / WHOLE))) if (folder / WHOLE).is_file() else []
+    pieces = unigram_pieces(FastTokenizer.from_file(str(folder / WHOLE))) if (folder / WHOLE).is_file() else []
     unequal = [number for number, ids in enumerate(ours) if ids != theirs[number]]
-    other = [number for number in unequal if not scores or not is_tie(ours[number], theirs[number], scores)]
+    other = [number for number in unequal if not is_tie(ours[number], theirs[number], pieces)]
     count = f"{sum(map(len, ours)):,} ids"
     if other:
         shown = lines[other[0]].strip()[:SHOWN_CHARACTERS]

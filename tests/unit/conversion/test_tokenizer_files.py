@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.tokenizer_files import export_tokenizer, import_tokenizer
+from megatron.conversion.tokenizer_parity import compare_tokenizers
 from megatron.modeling.options import ModelOptions
 from megatron.tokenization.options import TrainTokenizerOptions
 from megatron.tokenization.tokenizer import load_tokenizer
@@ -68,7 +69,9 @@ def models(tmp_path_factory):
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
         ),
-        "user": train("user", vocab_size=700, byte_fallback=True, user_defined_symbols=["<mask>", "statement"]),
+        "user": train(
+            "user", vocab_size=700, byte_fallback=True, user_defined_symbols=["<mask>", "statement", "module"]
+        ),
         "user bpe": train("user_bpe", vocab_size=700, model_type="bpe", user_defined_symbols=["for"]),
         "characters": train("characters", model_type="char", vocab_size=100),
     }
@@ -133,6 +136,23 @@ def test_what_has_come_leaves_again_as_it_was(kind, load, tmp_path):
     for name in files:
         written = [json.loads((tmp_path / folder / name).read_text("utf-8")) for folder in ("first", "again")]
         assert written[0] == written[1], name
+
+
+def test_pieces_of_equal_score_are_not_taken_for_one_another(load, tmp_path):
+    """Both are as likely, and each has the row of the other's word."""
+    tokenizer = load("user")
+    export(tokenizer, tmp_path / "out")
+    text = "one statement\ntwo module module\nnone of both\n"
+    assert compare_tokenizers(tokenizer, tmp_path / "out", text, with_code=False).is_same
+    path = tmp_path / "out" / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    pieces = content["model"]["vocab"]
+    one, other = (next(entry for entry in pieces if entry[0] == name) for name in ("statement", "module"))
+    assert one[1] == other[1]
+    one[0], other[0] = other[0], one[0]
+    path.write_text(json.dumps(content), "utf-8")
+    parity = compare_tokenizers(tokenizer, tmp_path / "out", text, with_code=False)
+    assert parity.is_same is False and "other ids in 2 of 3 lines, first in 'one statement'" in parity.remark
 
 
 def test_what_stands_around_texts(load, tmp_path):

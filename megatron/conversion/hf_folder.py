@@ -74,7 +74,7 @@ def shown(faults: list[str]) -> list[str]:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"--load {folder} has no {CONFIG}; give a folder that save_pretrained wrote.")
+        raise UserError(f"{folder} has no {CONFIG}; give a folder that save_pretrained wrote.")
     config = _json_object(path)
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{path} does not say its model_type; it is not the config of a model.")
@@ -104,7 +104,7 @@ def _open_files(folder: Path) -> dict[str, TensorSource]:
         if index.is_file():
             return _open_indexed(index)
     raise UserError(
-        f"--load {folder} has no weights ({', '.join(WEIGHTS)}, or one of them with {INDEX_ENDING}); download or save "
+        f"{folder} has no weights ({', '.join(WEIGHTS)}, or one of them with {INDEX_ENDING}); download or save "
         "it again."
     )
 

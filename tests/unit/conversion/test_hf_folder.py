@@ -210,7 +210,7 @@ def test_folders_that_hold_no_model(content, sentence, tmp_path):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     (fault,) = refusal(tmp_path)
-    assert sentence in fault
+    assert sentence in fault and fault.startswith(str(tmp_path))
 
 
 def test_weights_that_stand_there_twice(sharded, saved):

@@ -8,6 +8,7 @@ import threading
 import weakref
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from megatron.basics.errors import UserError
+from megatron.conversion import tensor_writer
 from megatron.conversion.tensor_file import BrokenFile, TensorFile, bytes_of
 from megatron.conversion.tensor_writer import AHEAD, PlannedTensor, plan_shards, write_files
 
@@ -109,6 +111,27 @@ def test_blocks_are_made_a_few_ahead_and_no_more(tmp_path):
     planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(40)]
     write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
     assert 2 <= most <= AHEAD + 2
+
+
+def test_large_blocks_do_not_wait_in_numbers(tmp_path, monkeypatch):
+    """As matrices of GPT-2 come, which are turned, and therefore read many rows at a time."""
+    monkeypatch.setattr(tensor_writer, "PART", 10)
+    arrays = []  # a weak reference to a tensor is gone before its memory is
+    most = 0
+
+    def make():
+        nonlocal most
+        for number in range(12):
+            array = np.full((8, 10), number, np.float32)
+            arrays.append(weakref.ref(array))
+            most = max(most, sum(one() is not None for one in arrays))
+            yield torch.from_numpy(array)
+            del array
+
+    planned = [PlannedTensor(str(number), "float32", (8, 10)) for number in range(12)]
+    write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
+    assert 2 <= most <= 3
+    assert all((tensor == int(name)).all() for name, tensor in load_file(tmp_path / "a.safetensors").items())
 
 
 def test_reading_takes_the_memory_of_one_tensor(tmp_path):

@@ -113,7 +113,9 @@ def _fast(tokenizer: Tokenizer) -> FastTokenizer:
     else:
         from transformers import AutoTokenizer  # seconds to import, and needed for folders of old alone
 
-        fast = AutoTokenizer.from_pretrained(str(source), local_files_only=True).backend_tokenizer
+        fast = AutoTokenizer.from_pretrained(
+            str(source), local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
     fast.no_padding()
     fast.no_truncation()
     return fast

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from megatron.basics.errors import UserError
+from megatron.basics.file_bounds import SETTINGS_BYTES, VOCABULARY_BYTES, refuse_large
 from megatron.conversion.pickled_file import PickledFile
 from megatron.conversion.tensor_file import BrokenFile, StoredTensor, TensorFile
 
@@ -18,6 +19,7 @@ CONFIG = "config.json"
 INDEX_ENDING = ".index.json"
 # As transformers looks for them; the pickled ones are of old.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 MOST_NAMED = 5  # faults of one kind that are told one by one
 
 
@@ -45,7 +47,12 @@ class HfFolder:
 
     @classmethod
     def open(cls, path: Path) -> HfFolder:
-        """Read config.json and all headers. Raises UserError with every fault of files, index and headers."""
+        """Read config.json and all headers. Raises UserError with every fault of files, index and headers.
+
+        Whatever else reads JSON in the folder, transformers too, may rely on its size from here on.
+        """
+        for file in sorted(path.glob("*.json")):
+            refuse_large(file, VOCABULARY_BYTES if file.name in VOCABULARIES else SETTINGS_BYTES)
         config = _read_config(path)
         files = _open_files(path)
         tensors = {name: stored for file in files.values() for name, stored in file.tensors.items()}

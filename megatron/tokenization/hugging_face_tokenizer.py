@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 
 from megatron.basics.errors import UserError
+from megatron.basics.file_bounds import SETTINGS_BYTES, VOCABULARY_BYTES, refuse_large
 from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.byte_level import text_of_byte_level
 from megatron.tokenization.special_tokens import (
@@ -104,6 +105,7 @@ class HuggingFaceTokenizer(Tokenizer):
             )
         return SpecialTokens(
             end=end,
+            begin=named("bos_token"),
             pad=named("pad_token"),
             unknown=named("unk_token"),
             mask=named("mask_token", MASK_NAMES),
@@ -118,6 +120,8 @@ class HuggingFaceTokenizer(Tokenizer):
 def _load(folder: Path) -> tuple[FastTokenizer, str]:
     """The tokenizer and the fingerprint of the files that decide its ids."""
     whole = folder / "tokenizer.json"
+    for name in (whole.name, *CONVERTIBLE_FILES):
+        refuse_large(folder / name, VOCABULARY_BYTES)
     try:
         if whole.exists():
             content = whole.read_bytes()
@@ -140,7 +144,10 @@ def _convert(folder: Path) -> FastTokenizer:
     from transformers import AutoTokenizer  # two seconds to import, and needed for folders without tokenizer.json only
 
     try:
-        converted = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+        # Unset, it would ask at a terminal whether to run the folder's own code.
+        converted = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, use_fast=True, trust_remote_code=False
+        )
         return converted.backend_tokenizer
     except Exception as error:  # whatever a conversion of some family may raise, the folder is what the user can mend
         raise UserError(
@@ -156,6 +163,7 @@ def _special_names(folder: Path) -> dict[str, str]:
         path = folder / file_name
         if not path.exists():
             continue
+        refuse_large(path, SETTINGS_BYTES)
         try:
             content = json.loads(path.read_text("utf-8"))
             roles = content.items()

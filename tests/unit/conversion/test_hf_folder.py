@@ -1,6 +1,7 @@
 """Folders of transformers are read as transformers reads them; what is wrong with one is told, all of it, by name."""
 
 import json
+import os
 import pickle
 import shutil
 
@@ -211,6 +212,15 @@ def test_folders_that_hold_no_model(content, sentence, tmp_path):
         (tmp_path / "config.json").write_text(content)
     (fault,) = refusal(tmp_path)
     assert sentence in fault and fault.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["config.json", INDEX, "tokenizer_config.json", "tokenizer.json"])
+def test_a_file_that_is_larger_than_any_of_its_kind(name, sharded):
+    with (sharded / name).open("a"):
+        os.truncate(sharded / name, 10**10)  # a hole, which takes no room on the disk
+    (fault,) = refusal(sharded)
+    most = "1 GB" if name == "tokenizer.json" else "0.1 GB"
+    assert fault == f"{sharded / name} has 10 GB, and at most {most} of its kind are read; download or save it again."
 
 
 def test_weights_that_stand_there_twice(sharded, saved):

@@ -13,7 +13,7 @@ from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.parity import Parity, compare
 from megatron.conversion.tokenizer_parity import TokenizerParity
 from megatron.conversion.verdict import Verdict
-from megatron.conversion.verification_sample import cut_sample
+from megatron.conversion.verification_sample import CHARACTERS, cut_sample, sample_text
 from megatron.conversion.weight_parity import Precision, WeightParity
 from megatron.modeling.options import ModelOptions
 
@@ -67,6 +67,11 @@ def test_rows_are_the_text_without_a_gap(count, length, architecture, begins, en
 def test_a_text_that_is_too_short():
     with pytest.raises(UserError, match="--verify-text has 1 tokens"):
         cut_sample([5], described_as("causal_decoder"))
+
+
+def test_no_more_of_a_text_is_read_than_is_used(tmp_path):
+    (tmp_path / "text").write_bytes(b"word " * CHARACTERS + b"\xff, which no reader of all of it would pass")
+    assert sample_text(str(tmp_path / "text")).text == ("word " * CHARACTERS)[:CHARACTERS]
 
 
 @pytest.fixture

@@ -100,14 +100,48 @@ def test_the_command_compares_files(tmp_path, capsys):
     assert cells(capsys.readouterr().out, "task")[3:] == ["one", "two"]
     with pytest.raises(UserError, match="give one for each"):
         main(["--results", *files, "--names", "one"])
+    with pytest.raises(UserError, match="--names has one more than once"):
+        main(["--results", *files, "--names", "one", "one"])
+    with pytest.raises(UserError, match=r"--results has .*a/results.json more than once"):
+        main(["--results", files[0], str(tmp_path / "b" / ".." / "a" / "results.json")])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"results": 3}'])
+def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path, capsys):
+    files = [tmp_path / name / "run" / "results.json" for name in ("a", "b")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(RESULTS))
+    main(["--results", *map(str, files)])
+    assert cells(capsys.readouterr().out, "task")[3:] == ["first (a/run)", "first (b/run)"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"results": 3}',
+        '{"results": {}, "triarch": 5}',
+        '{"results": {"copa": 3}}',
+        '{"results": {}, "n-shot": []}',
+        '{"results": {}, "group_subtasks": {"mmlu": [[]]}}',
+        '{"results": {}, "triarch": {"random": {"copa": "x"}}}',
+        '{"results": {}, "triarch": {"missing": []}}',
+        '{"results": {}, "triarch": {"data": {"copa": {"test": 1}}}}',
+    ],
+)
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"give a results.json"):
         read_results(path)
+
+
+def test_a_score_that_is_no_number_is_left_out(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"results": {"copa": {"acc,none": "x"}}, "triarch": {"eai_eval": true}}')
+    assert "copa" not in markdown([read_results(path)]).partition("EAI-Eval is not whole")[0]
 
 
 def test_files_that_are_not_there_are_refused(tmp_path):

@@ -109,6 +109,24 @@ def test_a_state_dict_with_something_else_in_it(saved, tmp_path):
             HfFolder.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.empty(3, device="meta"),
+        torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "rows", "meta", "quantized"],
+)
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_tensors_that_are_not_plain_numbers(is_archive, tensor, saved, tmp_path):
+    shutil.copy(saved / "single" / "config.json", tmp_path)
+    torch.save({"w": tensor}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=is_archive)
+    with pytest.raises(UserError, match="holds w, which is sparse, quantized or without numbers; save it as"):
+        HfFolder.open(tmp_path)
+
+
 def refusal(folder):
     with pytest.raises(UserError) as raised:
         HfFolder.open(folder)

@@ -28,6 +28,7 @@ CONFIG = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 FOLDER = "tokenizer"  # of a run
 ROLES = {
+    "bos_token": "begin",
     "eos_token": "end",
     "pad_token": "pad",
     "unk_token": "unknown",
@@ -134,7 +135,9 @@ def _read(path: Path, tokenizer: Tokenizer) -> bytes:
 def _roles(tokenizer: Tokenizer, described: DescribedModel) -> dict[str, int]:
     """Ids of the special tokens that transformers knows by their role."""
     ids = {role: getattr(tokenizer.special, field) for role, field in ROLES.items()}
-    ids |= {"pad_token": tokenizer.pad_id, "bos_token": described.start_token}
+    ids["pad_token"] = tokenizer.pad_id
+    if described.start_token is not None:
+        ids["bos_token"] = described.start_token
     return {role: token for role, token in ids.items() if token is not None}
 
 

@@ -169,7 +169,7 @@ def test_what_stands_around_texts(load, tmp_path):
         _, theirs = export(tokenizer, tmp_path / str(number), **settings)
         assert theirs("one two").input_ids == [*before, *ids, *behind]
         assert theirs("one two", "one two").input_ids == [*before, *ids, *behind, *ids, *behind]
-        assert theirs.bos_token_id == settings.get("start_token")
+        assert theirs.bos_token_id == start  # its own, whether texts begin with it or not
         assert theirs.decode(theirs("one two").input_ids, skip_special_tokens=True) == "one two"
 
 

@@ -7,17 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.basics.errors import UserError
 from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents
-from megatron.checkpoint.folders import checkpoints_of
 from megatron.checkpoint.manifest import read_manifest
 from megatron.cli.comparison import judge
 from megatron.cli.described_run import describe_run
-from megatron.cli.origin import Origin, newest_checkpoint
+from megatron.cli.origin import chosen_checkpoint
 from megatron.cli.run_config import RunConfig
 from megatron.cli.trained_model import read_record
-from megatron.cli.verify import conclude, keep
+from megatron.cli.verify import conclude
 from megatron.conversion.options import CheckpointChoice, ComparisonOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import Provenance
 from megatron.evaluation.options import TrainedModelOptions
@@ -44,12 +42,8 @@ def to_hf(
 
     text = sample_text(comparison.verify_text) if comparison else None
     run_folder, save = Path(str(source.load)), Path(str(target.save))
-    if not checkpoints_of(run_folder):
-        raise UserError(
-            f"--load {run_folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders."
-        )
     # The run may be training on: what is checked here is what will be read.
-    iteration, folder, contents = newest_checkpoint(Origin(run_folder, checkpoint.load_iteration, weights_only=True))
+    iteration, folder, contents = chosen_checkpoint(run_folder, checkpoint.load_iteration)
     trained = TrainedModelOptions(
         load=source.load, load_iteration=iteration, tokenizer_model=source.tokenizer_model, device="cpu"
     )
@@ -72,8 +66,7 @@ def to_hf(
             tokenizer_model=source.tokenizer_model,
             tolerance=comparison.tolerance,
         )
-        keep(verdict, save)
-        conclude(verdict, save)
+        conclude(verdict, save, keep_in=save)
     return save
 
 

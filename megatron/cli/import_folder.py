@@ -20,7 +20,7 @@ from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.cli.run_record import tokenizer_record, write_run_record
-from megatron.cli.verify import conclude, keep
+from megatron.cli.verify import conclude
 from megatron.cli.wire_rows import build_objective
 from megatron.conversion.options import ComparisonOptions, ImportOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import imported_stage
@@ -80,8 +80,7 @@ def from_hf(
     if text and comparison:
         has_own_tokenizer = source.tokenizer_model is None
         verdict, _ = judge(save, 0, folder, text, same_tokenizer=has_own_tokenizer, tolerance=comparison.tolerance)
-        keep(verdict, save)
-        conclude(verdict, save)
+        conclude(verdict, save, keep_in=save)
     return save
 
 

@@ -301,6 +301,21 @@ def test_another_iteration_fails(runs, export, tmp_path):
     verify(run, export, "--load-iteration", "0")
     assert "21 of 21 tensors differ (" in failure(run, export)
 
+    # Damage of the one that is meant never makes a conversion fall back to another.
+    shard, manifest_file = next((run / "iter_0000005").glob("*.safetensors")), run / "iter_0000005" / "manifest.json"
+    mend = "; name another checkpoint with --load-iteration."
+    content = shard.read_bytes()
+    for damage, sentence in (
+        (lambda: shard.write_bytes(content[:-1]), f"{shard} has {len(content) - 1} bytes, {len(content)} were written"),
+        (shard.unlink, f"{shard} is missing"),
+        (lambda: manifest_file.write_text("{"), f"{manifest_file} cannot be read: "),
+    ):
+        damage()
+        said = refusal("to-hf", "--load", run, "--save", tmp_path / "new")
+        assert said.startswith(sentence) and said.endswith(mend)
+        assert refusal("verify", "--load", run, "--hf", export) == said
+        assert not (tmp_path / "new").exists()
+
 
 def test_another_tokenizer_fails(runs, copied):
     content = json.loads((copied / "tokenizer.json").read_text())
@@ -319,6 +334,15 @@ def refusal(*words):
     with pytest.raises(UserError) as raised:
         main([*map(str, words)])
     return "\n".join(raised.value.faults)
+
+
+def test_a_verdict_that_cannot_be_kept_is_told(runs, copied, capsys, caplog):
+    (copied / "verdict.json").mkdir()
+    verify(runs / "causal", copied)
+    assert capsys.readouterr().out.rstrip().endswith("verdict: passed")
+    assert f"the verdict is not kept: {copied / 'verdict.json'} could not be written: a folder has" in caplog.text
+    change_config(copied, rms_norm_eps=0.5)
+    assert "logits differ by" in failure(runs / "causal", copied)
 
 
 def test_other_models_are_told_by_what_parts_them(runs, folders, tmp_path):

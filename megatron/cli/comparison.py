@@ -164,7 +164,8 @@ def judge(
     sample = cut_sample(ours.tokenizer.encode(text.text), as_read)
     precision = Precision.of(ours.weights, theirs.plan)
     pairs = pairs_with(ours.described, theirs.plan)
-    size = sum(stored.nbytes for stored in theirs.plan.folder.tensors.values())
+    plan = theirs.plan
+    size = sum(plan.folder.tensors[stored].nbytes for stored in plan.matching.names.values())
     with progress("compare weights", size, "B", unit_scale=True) as bar:
         weights = compare_weights(pairs, theirs.plan, ours.weights, precision, bar.advance)
     with progress("compare logits", 2 * len(sample.rows), "row") as bar:

@@ -183,6 +183,19 @@ def test_prefixes_are_read_both_ways(runs, folders, tmp_path, monkeypatch):
     assert verdict["verdict"] == "passed" and verdict["architecture"] == "causal_decoder"
 
 
+def test_masks_among_the_tensors_are_no_weights(runs, tmp_path):
+    """As older folders of GPT-2 and GPT-NeoX have them."""
+    out = tmp_path / "out"
+    convert("to-hf", runs / "prefix", out, "--family", "gpt2", "--no-verify")
+    tensors = load_file(out / "model.safetensors")
+    mask = torch.ones(1, 1, LENGTH, LENGTH)
+    masks = {"transformer.h.0.attn.bias": mask.bool(), "transformer.h.1.attn.bias": mask.byte()}
+    save_file({**tensors, **masks}, out / "model.safetensors", metadata={"format": "pt"})
+    convert("from-hf", out, tmp_path / "run")
+    verdict = verdict_of(tmp_path / "run")
+    assert verdict["verdict"] == "passed" and verdict["weights"]["tensors"] == len(tensors)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_other_precisions_are_compared_as_exactly(dtype, runs, folders, tmp_path):
     direction, source = ("to-hf", runs) if dtype == "bfloat16" else ("from-hf", folders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import io
 import os
 import sys
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Score a trained model on tasks of lm-eval; alone or under torchrun, on any layout."
 SECTIONS: dict[str, type[Options]] = {"scored_model": ScoredModelOptions, "evaluation": EvaluationOptions}
-OWN_MODEL_FILE = Path(__file__).parents[1] / "conversion" / "modeling_files" / "modeling_triarch.py"
-ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model: ScoredModelOptions = sections["scored_model"]
     options: EvaluationOptions = sections["evaluation"]
     if options.data_dir is not None:
-        os.environ.update(dict.fromkeys(ONLINE, "1"))  # the libraries read it when they are imported
+        os.environ.update(dict.fromkeys(OFFLINE, "1"))  # the libraries read it when they are imported
     quiet_libraries()
     if model.hf is not None:
         _report(_score_folder(model, options), options)
@@ -86,28 +84,26 @@ def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
 
 def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
     """Results of an exported folder, by lm-eval's own class."""
+    from megatron.cli.scored_folder import check_scored_folder
     from megatron.device.device import choose_device
     from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
 
     device = choose_device(model.device)  # lm-eval's own choice is CUDA, whether there is one or not
     folder = Path(str(model.hf))
+    with_code = check_scored_folder(folder)
     tasks = _load_tasks(options)
     lm = exported_model(
         folder,
-        runs_its_code=_is_ours(folder),
+        runs_its_code=with_code,
         batch_size=options.micro_batch_size,
         device=device.torch_device.type,
     )
     results = evaluate(lm, tasks, **_settings(options))
-    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
+    rule = "lm-eval's class hf"
+    if lm.backend == "causal":
+        rule += ", which scores answers behind contexts that are read from left to right"
+    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": rule}
     return results | {"triarch": facts | _task_facts(options, tasks)}
-
-
-def _is_ours(folder: Path) -> bool:
-    """The folder's code is the file that we export, so that running it runs nobody else's."""
-    shipped = folder / OWN_MODEL_FILE.name
-    others = {path.name for path in folder.glob("*.py")} - {shipped.name}
-    return shipped.is_file() and not others and filecmp.cmp(shipped, OWN_MODEL_FILE, shallow=False)
 
 
 def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:

@@ -13,6 +13,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from megatron.tokenization.tokenizer import Tokenizer
 DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write
 # For standard errors that have no formula, of F1 for example: 2 % off at most, where lm-eval's 100,000 take minutes.
 BOOTSTRAP_ITERATIONS = 1000
+WEIGHTS_SHOWN = 5  # of those that a folder lacks, in a sentence
 SAMPLING_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
 GREEDY_DEFAULTS: dict[str, Any] = {"num_beams": 1, "repetition_penalty": 1.0}
 
@@ -190,24 +192,54 @@ class TriarchLM(TemplateLM):
         return any(end in text for end in until)
 
 
-def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str) -> LM:
-    """lm-eval's own class around a folder of Hugging Face, in float32, with the weights as transformers loads them."""
+def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str, dtype: str = "float32") -> LM:
+    """lm-eval's own class around a folder of Hugging Face, with the weights as transformers loads them.
+
+    Raises UserError where transformers cannot load it, or would score weights of its own making.
+    """
     from lm_eval.models.huggingface import HFLM  # with transformers, some seconds to import
 
     class AsLoaded(HFLM):
+        AUTO_MODEL_CLASS: Any
+
         def _create_model(self, *arguments: Any, **settings: Any) -> None:
+            auto_class = self.AUTO_MODEL_CLASS
+            self.AUTO_MODEL_CLASS = _WholeModels(auto_class)
             super()._create_model(*arguments, **settings)
+            self.AUTO_MODEL_CLASS = auto_class
             # transformers leaves a head of its own alone when it loads a T5; lm-eval ties all weights once more, by a
             # config that transformers 5 always sets to tied, and would score another model.
             self._model.tie_weights = lambda *_, **__: None
 
-    return AsLoaded(
-        pretrained=str(folder),
-        dtype="float32",
-        trust_remote_code=runs_its_code,
-        batch_size=batch_size,
-        device=device,
-    )
+    try:
+        return AsLoaded(
+            pretrained=str(folder),
+            dtype=dtype,
+            trust_remote_code=runs_its_code,
+            batch_size=batch_size,
+            device=device,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # each class refuses what it dislikes in its own way
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"--hf {folder} cannot be loaded by transformers: {reason}.") from error
+
+
+@dataclass(frozen=True)
+class _WholeModels:
+    """transformers' Auto class, which for its part gives weights that a folder lacks random values."""
+
+    auto_class: Any
+
+    def from_pretrained(self, folder: str, *arguments: Any, **settings: Any) -> Any:
+        model, info = self.auto_class.from_pretrained(folder, *arguments, **settings, output_loading_info=True)
+        made_up = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
+        if made_up:
+            shown = ", ".join(made_up[:WEIGHTS_SHOWN])
+            more = f" and {len(made_up) - WEIGHTS_SHOWN} more" if len(made_up) > WEIGHTS_SHOWN else ""
+            raise UserError(f"--hf {folder} has no weights for {shown}{more}; download or save it again.")
+        return model
 
 
 def evaluate(

@@ -63,8 +63,8 @@ class GenerationOptions(Options):
     stop: list[str] = option([], "Texts that end what is written; each is cut off with all behind it.", metavar="TEXT")
     output_path: str | None = option(
         None,
-        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; the lines of "
-        "finished texts are there while others are written.",
+        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; lines are added "
+        "while others are written, and the last one may be cut where the command is killed.",
         metavar="FILE",
     )
     max_new_tokens: int = option(64, "Tokens to add, fewer where the model ends the document.", minimum=1)
@@ -118,7 +118,9 @@ class EvaluationOptions(Options):
     data_dir: str | None = option(
         None, "Folder with data of tasks, which then replaces what they would fetch; no network is used.", metavar="DIR"
     )
-    include_path: list[str] = option([], "Folders with YAML files of further tasks.", metavar="DIR")
+    include_path: list[str] = option(
+        [], "Folders with YAML files of further tasks, whose Python code is run: take no stranger's.", metavar="DIR"
+    )
     limit: int | None = option(None, "Examples of each task. Default: all.", minimum=1)
     num_fewshot: int | None = option(
         None, "Examples in front of each question. Default: as the task says, mostly none.", minimum=0

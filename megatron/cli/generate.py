@@ -88,7 +88,8 @@ def _generate(
     prompt_rows = prompt_rows_of(config, tokenizer)
     encode = tokenizer.encode_with_special if options.special_tokens else tokenizer.encode
     written = WrittenTexts(options, tokenizer, prompt_rows.rules.end_token)
-    prompts = [encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
+    texts = _prompts(options, grid)
+    prompts = [prompt_rows.prompt(encode(text)) for text in texts]
     check_lengths(prompts, options, prompt_rows)
     chunks = load_model(trained, config, tokenizer, device, grid)
     # Texts of similar length go through the model at once; whoever ends the command keeps the portions before.
@@ -110,7 +111,7 @@ def _generate(
                 advance=bar.advance if bar else lambda _: None,
             )
             if grid.is_main:
-                written.hand_over(own, new_tokens)
+                written.hand_over(texts[first : first + portion], own, new_tokens)
 
 
 def _prompts(options: GenerationOptions, grid: Grid) -> list[str]:

@@ -53,6 +53,14 @@ class PromptRows:
         inputs = min(room.inputs, room.total - new_tokens) if new_tokens <= room.targets else 0
         return inputs - (1 if self.ends_inputs else 0)
 
+    def prompt(self, tokens: Sequence[int]) -> list[int]:
+        """A prompt or context as it is read: an empty one is the end token, behind which documents begin.
+
+        It stays empty where an end token of inputs or a start token stands before what follows anyway.
+        """
+        has_start = self.rules.begins_with_start_token and not self.has_two_rows
+        return list(tokens) if tokens or self.ends_inputs or has_start else [self.rules.end_token]
+
     def arrange(self, prompt: Sequence[int]) -> tuple[Row, int]:
         """A row that is full behind the prompt, and the position that predicts the first new token.
 
@@ -74,15 +82,10 @@ class PromptRows:
     def given(self, context: Sequence[int], new_tokens: int) -> tuple[int, ...]:
         """What stands before a continuation of so many tokens, as training's inputs did.
 
-        A context that is too long loses tokens from the left. An empty one is the end token, behind which documents
-        begin, where neither an end token of inputs nor a start token stands before the continuation.
+        A context that is too long loses tokens from the left; an empty one is read as an empty prompt.
         """
-        given = list(context[max(len(context) - self.longest_prompt(new_tokens), 0) :])
-        if self.ends_inputs:
-            given.append(self.rules.end_token)
-        if not given and (self.has_two_rows or not self.rules.begins_with_start_token):
-            given.append(self.rules.end_token)
-        return tuple(given)
+        given = self.prompt(context[max(len(context) - self.longest_prompt(new_tokens), 0) :])
+        return (*given, self.rules.end_token) if self.ends_inputs else tuple(given)
 
     def row_capacity(self, row_length: int | None = None) -> tuple[int, int]:
         """`positions` that a row of several examples has, by default as many as in training.

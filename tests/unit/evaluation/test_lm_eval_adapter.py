@@ -72,7 +72,7 @@ def generate(prompts, options, stop):
     results = []
     for prompt in prompts:
         written = []
-        while len(written) < options.max_new_tokens and not stop(written):
+        while len(written) < options.max_new_tokens and not stop(prompt, written):
             written.append(int(TABLE[[*prompt, *written][-1]].argmax()))
         results.append(written)
     return results
@@ -116,7 +116,7 @@ def test_a_whole_text_is_one_request_without_a_context():
 def test_generation_ends_before_the_first_stop():
     ours = model()
     whole = Letters().decode(
-        generate([[ord("q")]], SimpleNamespace(temperature=0, max_new_tokens=9), lambda _: False)[0]
+        generate([[ord("q")]], SimpleNamespace(temperature=0, max_new_tokens=9), lambda *_: False)[0]
     )
     end = whole[3:5]
     got = ours.generate_until(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.evaluation.score import Score
     from megatron.evaluation.scored_rows import ScoreRequest
+    from megatron.evaluation.stop_texts import Stop
     from megatron.layout.grid import Grid
 
 DESCRIPTION = "Score a trained model on tasks of lm-eval; alone or under torchrun, on any layout."
@@ -166,14 +167,12 @@ def _scorer(
 
 def _writer(
     chunks: Sequence[Any], grid: Grid, device: Device, prompt_rows: Any, vocabulary_size: int
-) -> Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]:
+) -> Callable[[Sequence[Sequence[int]], GenerationOptions, Stop], list[list[int]]]:
     """`generate` of this model, with a bar on the main rank."""
     from megatron.evaluation.generate import generate
     from megatron.evaluation.same_requests import require_same_requests
 
-    def write_all(
-        prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Callable[[list[int]], bool]
-    ) -> list[list[int]]:
+    def write_all(prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Stop) -> list[list[int]]:
         require_same_requests(prompts, grid)
         at_most = -(-len(prompts) // grid.data_size) * options.max_new_tokens  # texts may end themselves
         with _bar("generate at most", at_most, "token", grid) as advance:

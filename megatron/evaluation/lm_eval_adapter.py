@@ -32,6 +32,7 @@ from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import Score
 from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.evaluation.stop_texts import Stop, StopTexts
 from megatron.tokenization.tokenizer import Tokenizer
 
 DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write
@@ -42,7 +43,7 @@ SAMPLING_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k
 GREEDY_DEFAULTS: dict[str, Any] = {"num_beams": 1, "repetition_penalty": 1.0}
 
 ScoreFunction = Callable[[Sequence[ScoreRequest]], list[Score]]
-GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]
+GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Stop], list[list[int]]]
 
 
 @register_model("triarch")
@@ -129,8 +130,9 @@ class TriarchLM(TemplateLM):
             options, until = self._generation_options(settings)
             contexts = [self._tokenizer.encode(requests[number].args[0]) for number in numbers]
             longest = self._rows.longest_prompt(options.max_new_tokens)
-            prompts = [context[-longest:] or [self.eot_token_id] for context in contexts]
-            written = self._generate(prompts, options, partial(self._has_ended, until))
+            prompts = [self._rows.prompt(context[max(len(context) - longest, 0) :]) for context in contexts]
+            stops = StopTexts(until, self._tokenizer.decode)
+            written = self._generate(prompts, options, partial(_ends_alone, stops))
             for number, tokens in zip(numbers, written, strict=True):
                 results[number] = _before_first(self._tokenizer.decode(tokens), until)
         return [results[number] for number in range(len(requests))]
@@ -186,10 +188,6 @@ class TriarchLM(TemplateLM):
             micro_batch_size=self._micro_batch_size,
         )
         return options, [text for text in known["until"] if text]
-
-    def _has_ended(self, until: Sequence[str], tokens: list[int]) -> bool:
-        text = self._tokenizer.decode(tokens)
-        return any(end in text for end in until)
 
 
 def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str, dtype: str = "float32") -> LM:
@@ -283,6 +281,11 @@ def _bars_on_terminals_alone() -> Iterator[None]:
     finally:
         for module in modules:
             module.tqdm = before
+
+
+def _ends_alone(stops: StopTexts, _: Sequence[int], new_tokens: Sequence[int]) -> bool:
+    """Whether an answer has ended, read as it is scored: as a text of its own."""
+    return stops.has_ended([], new_tokens)
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.basics.option import flag_of
+from megatron.conversion.config_values import refuse_endless, wrong_values
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.rules import Rule
 from megatron.modeling.options import ModelOptions
 
-MOST_LAYERS = 10_000  # a config is read before any tensor, and a plan for what it says has to fit in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +113,13 @@ class Family:
             for name, values in self.legal.items()
             if config.get(name) not in values
         ]
+        faults += wrong_values(config, self.sizes, self.positions)
         if faults:
             raise UserError(*faults)
+        refuse_endless(config)
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
         model = ModelOptions(**settings)
-        layers = max(model.encoder_layers, model.decoder_layers)
-        if layers > MOST_LAYERS:
-            raise UserError(f"config.json: {layers} layers are more than the {MOST_LAYERS} that can be converted.")
         architecture = config[self.architecture_field] if self.architecture_field else self.architectures[0]
         return DescribedModel(
             architecture=architecture,

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.errors import UserError
 from megatron.conversion.export import ExportPlan
 from megatron.conversion.provenance import Provenance
 
 CARD = "README.md"
 VERDICT = "## Comparison with the source"
+SECTION = re.compile(rf"^{VERDICT}[ \t]*$.*?(?=^##? |\Z)", re.MULTILINE | re.DOTALL)
 KINDS = {
     "causal_decoder": "A causal decoder",
     "prefix_decoder": "A prefix decoder",
@@ -40,10 +42,20 @@ def write_card(folder: Path, name: str, plan: ExportPlan, provenance: Provenance
 
 
 def write_verdict(folder: Path, text: str) -> None:
-    """Put `text` in the card under its last heading, instead of what stands there."""
-    card = (folder / CARD).read_text(encoding="utf-8").split(VERDICT)[0]
-    with atomic_writer(folder / CARD, "w") as file:
-        file.write(f"{card}{VERDICT}\n\n{text.strip()}\n")
+    """Put `text` in the card under its heading, instead of what stands there; all else stays as people have written it.
+
+    Raises UserError for a card that cannot be read.
+    """
+    path = folder / CARD
+    try:
+        card = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"{path} cannot be read: {reason}.") from error
+    section = SECTION.search(card)
+    before, behind = (card[: section.start()], card[section.end() :]) if section else (card.rstrip() + "\n\n", "")
+    with atomic_writer(path, "w") as file:
+        file.write(before + "\n\n".join([VERDICT, text.strip(), behind]).rstrip() + "\n")
 
 
 def _front_matter(plan: ExportPlan) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from megatron.basics.errors import UserError
 from megatron.conversion.choose_family import family_for
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.export import plan_export
@@ -73,6 +74,26 @@ def test_a_prefix_decoder_that_became_causal(tmp_path):
 def test_an_encoder_decoder(tmp_path):
     card = card_of(tmp_path, "encoder_decoder", **T5)
     assert "An encoder-decoder of " in card and "AutoModelForSeq2SeqLM" in card and "text2text-generation" in card
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_people_write_into_a_card_stays(times, tmp_path):
+    before = card_of(tmp_path, "causal_decoder").replace("## Use", "See ## Comparison with the source.\n\n## Use")
+    below = "\n## License\n\nApache-2.0, and\n\n### More\n\n# The end\n"
+    (tmp_path / CARD).write_text(before + below)
+    for _ in range(times):
+        write_verdict(tmp_path, "Equal to 1e-6.")
+    assert (tmp_path / CARD).read_text() == before.replace(NOT_COMPARED, "Equal to 1e-6.") + below
+
+
+def test_a_card_without_its_heading_and_one_of_no_text(tmp_path):
+    (tmp_path / CARD).write_text("# Mine\n")
+    write_verdict(tmp_path, "Equal.")
+    assert (tmp_path / CARD).read_text() == "# Mine\n\n## Comparison with the source\n\nEqual.\n"
+    (tmp_path / CARD).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"README\.md cannot be read: it is not UTF-8\."):
+        write_verdict(tmp_path, "Equal.")
+    assert (tmp_path / CARD).read_bytes() == b"\xff\xfe"
 
 
 @pytest.mark.parametrize("times", [1, 2])

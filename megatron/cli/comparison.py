@@ -76,7 +76,7 @@ class CheckpointSide:
         from megatron.conversion.parity import our_logits
 
         with _world_of_one(self.config, device) as grid, torch.no_grad():
-            chunks = load_model(self.trained, self.config, self.tokenizer, device, grid, dtype=torch.float32)
+            chunks, _ = load_model(self.trained, self.config, self.tokenizer, device, grid, dtype=torch.float32)
             for name, parameter in (named for chunk in chunks for named in chunk.named_parameters()):
                 if precision.from_masters:
                     parameter.copy_(self.weights.read(name, master=True))

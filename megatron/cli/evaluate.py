@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
+from megatron.cli.evaluation_report import report_in_the_way
 from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
@@ -21,6 +22,7 @@ from megatron.evaluation.eai_eval import EAI_TASKS
 from megatron.evaluation.options import EvaluationOptions, GenerationOptions, ScoredModelOptions
 
 if TYPE_CHECKING:
+    from megatron.checkpoint.load import Loaded
     from megatron.device.device import Device
     from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.evaluation.score import Score
@@ -75,6 +77,7 @@ def _report_can_be_written(evaluation: EvaluationOptions) -> Iterator[str]:
     """The end of hours of work has a place."""
     if evaluation.output_path is not None:
         yield from unwritable("--output-path", evaluation.output_path)
+        yield from report_in_the_way(evaluation.output_path)
 
 
 def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
@@ -98,32 +101,51 @@ def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict
         runs_its_code=with_code,
         batch_size=options.micro_batch_size,
         device=device.torch_device.type,
+        dtype=model.dtype,
     )
     results = evaluate(lm, tasks, **_settings(options))
     rule = "lm-eval's class hf"
     if lm.backend == "causal":
         rule += ", which scores answers behind contexts that are read from left to right"
-    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": rule}
+    facts = {
+        "name": folder.resolve().name,
+        "checkpoint": str(folder),
+        "dtype": model.dtype,
+        "scoring_rule": rule,
+    }
     return results | {"triarch": facts | _task_facts(options, tasks)}
 
 
 def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     """Score a run of ours and write the report on the main rank. A collective."""
-    from megatron.cli.trained_model import load_model, read_record
+    from megatron.cli.trained_model import load_model, pinned, read_record
     from megatron.device.device import choose_device, require_supported_versions
 
     require_supported_versions()
     device = choose_device(model.device)
+    import torch
+
+    model = pinned(model)
     config, tokenizer = read_record(model)
     tasks = _load_tasks(options)
     from megatron.cli.wire import prompt_rows_of
     from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
+    from megatron.evaluation.same_requests import require_same_work
     from megatron.layout import grid as grids
 
     prompt_rows = prompt_rows_of(config, tokenizer)
     grid = grids.initialise(config.layout, device)
     try:
-        chunks = load_model(model, config, tokenizer, device, grid)
+        require_same_work(
+            {
+                "the checkpoint": model.load_iteration,
+                "its settings": config.as_dict(),
+                "flags": [model.dtype, *_settings(options).values()],
+                **tasks.outline(),
+            },
+            grid,
+        )
+        chunks, loaded = load_model(model, config, tokenizer, device, grid, dtype=getattr(torch, model.dtype))
         lm = TriarchLM(
             _scorer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size, options.micro_batch_size),
             _writer(chunks, grid, device, prompt_rows, tokenizer.vocabulary_size),
@@ -134,7 +156,7 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         with nullcontext() if grid.is_main else contextlib.redirect_stderr(io.StringIO()):  # one set of bars
             results = evaluate(lm, tasks, **_settings(options))
         if grid.is_main:
-            facts = _run_facts(model, lm.scoring_rule)
+            facts = _run_facts(model, loaded, lm.scoring_rule)
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
         grids.wait_for_all()
     finally:
@@ -231,17 +253,15 @@ def _settings(options: EvaluationOptions) -> dict[str, Any]:
     return {"limit": options.limit, "num_fewshot": options.num_fewshot, "batch_size": options.micro_batch_size}
 
 
-def _run_facts(model: ScoredModelOptions, rule: str) -> dict[str, Any]:
+def _run_facts(model: ScoredModelOptions, loaded: Loaded, rule: str) -> dict[str, Any]:
     """What the results say of the model."""
-    from megatron.cli.origin import Origin, newest_checkpoint
     from megatron.cli.run_record import lineage_line
 
-    run = Path(str(model.load))
-    _, folder, contents = newest_checkpoint(Origin(run, model.load_iteration, weights_only=True))
     return {
-        "name": run.resolve().name,
-        "checkpoint": str(folder),
-        "lineage": lineage_line(contents.lineage),
+        "name": Path(str(model.load)).resolve().name,
+        "checkpoint": str(loaded.folder),
+        "lineage": lineage_line(loaded.contents.lineage),
+        "dtype": model.dtype,
         "scoring_rule": rule,
         "tensor_model_parallel_size": model.tensor_model_parallel_size,
         "pipeline_model_parallel_size": model.pipeline_model_parallel_size,
@@ -264,6 +284,6 @@ def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:
     from megatron.evaluation.report import Results, markdown
 
     run = Results(content["triarch"]["name"], content)
-    print(markdown([run]), end="")
     if options.output_path is not None:
         write_report(Path(options.output_path), [run])
+    print(markdown([run]), end="")  # last: who reads it may leave, as in `| head`

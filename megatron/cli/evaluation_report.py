@@ -76,6 +76,14 @@ def _report_can_be_written(comparison: ComparisonOptions) -> Iterator[str]:
     """The pictures have a place."""
     if comparison.output_path is not None:
         yield from unwritable("--output-path", comparison.output_path)
+        yield from report_in_the_way(comparison.output_path)
+
+
+def report_in_the_way(folder: str) -> Iterator[str]:
+    """A fault for each file of a report whose name a folder has; before hours of work."""
+    for path in (Path(folder) / f"results.{ending}" for ending in ("json", "md", "html", "png")):
+        if path.is_dir():
+            yield f"--output-path {folder}: {path} is a folder, where a file has to stand; choose another path."
 
 
 def write_report(folder: Path, runs: Sequence[Results]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import random
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,14 +14,18 @@ from typing import Any
 
 import datasets
 import lm_eval.tasks
+import numpy as np
+import torch
 
 # Not exported by lm-eval, and the only way to a definition with its functions, which it has no other use for.
 from lm_eval.tasks._yaml_loader import load_yaml
+from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError, nearest_name
 from megatron.evaluation.local_data import SPLITS, DataSetName, LocalData, find_local_data
 
 NAMES_SHOWN = 5  # of the tasks of a group, in a sentence
+PYTHON_SEED, OTHER_SEED = 0, 1234  # lm-eval's, whose command sets them before it loads tasks
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,23 @@ class LoadedTasks:
     specs: list[Any] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     data: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def outline(self) -> dict[str, Any]:
+        """What decides which requests there are and how they are answered, but for their texts; plain values."""
+        settings = {
+            name: [
+                [task.config.task, task.OUTPUT_TYPE, task.config.generation_kwargs, task.config.num_fewshot]
+                for task in tasks
+            ]
+            for spec in self.specs
+            for name, tasks in _tasks_by_name(spec)
+        }
+        return {
+            "tasks": [*settings],
+            "tasks without data": sorted(self.missing),
+            "data of tasks": {task: sorted(files) for task, files in self.data.items()},
+            "settings of tasks": json.loads(json.dumps(settings, default=handle_non_serializable)),
+        }
 
     def random_accuracies(self) -> dict[str, float]:
         """What guessing reaches in tasks and groups of multiple choice, after they were evaluated.
@@ -94,6 +117,7 @@ class TaskShelf:
         if faults:
             raise UserError(*faults)
         for name in different:
+            _seed()  # tasks may draw: choices of GPQA are shuffled, for example
             local = {task: found for task in self._tasks_of(name) if (found := self._local_data(task)) is not None}
             for task, found in local.items():
                 self._manager.task_index[task] = self._with_local_data(task, found)
@@ -224,6 +248,13 @@ def _scored_split(own: Mapping[str, Any], files: Mapping[str, Path]) -> str:
     """The split that a task is scored on: its test split where it has one itself, for others hide the answers."""
     order = ("test", "validation") if own.get("test_split") else ("validation", "test")
     return next(split for split in order if split in files)
+
+
+def _seed() -> None:
+    """The same draws on every rank and machine, and for a task whatever other tasks are named."""
+    random.seed(PYTHON_SEED)
+    np.random.seed(OTHER_SEED)
+    torch.manual_seed(OTHER_SEED)
 
 
 def _tasks_by_name(spec: Any) -> Iterator[tuple[str, list[Any]]]:

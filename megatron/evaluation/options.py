@@ -92,6 +92,11 @@ class ScoredModelOptions(TrainedModelOptions):
     hf: str | None = option(
         None, "Score this Hugging Face folder with lm-eval's own class `hf` instead, in one process.", metavar="FOLDER"
     )
+    dtype: str = option(
+        "float32",
+        "Format of weights and activations, whatever the model was trained in.",
+        choices=("float32", "bfloat16", "float16"),
+    )
 
     def rules(self) -> Iterator[str]:
         """One model, and settings that it takes."""

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from megatron.basics.errors import UserError
+from megatron.cli.convert import main as convert
 from megatron.cli.evaluate import OFFLINE, main
 from tests.oracles.one_process_model import one_process_grid
 
@@ -54,6 +55,12 @@ EXAMPLES = [{"question": "the sea is", "choices": ["wet", "dry", "a"], "answer":
 def test_wrong_settings_are_told(words, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         main([str(tmp_path) if word == "RUN" else word for word in words])
+
+
+def test_a_folder_where_a_file_of_the_report_has_to_stand(tmp_path):
+    (tmp_path / "results.png").mkdir()
+    with pytest.raises(UserError, match=r"results\.png is a folder, where a file has to stand"):
+        main(["--load", str(tmp_path), "--tasks", "copa", "--output-path", str(tmp_path)])
 
 
 def test_an_exported_folder_takes_one_process(tmp_path, monkeypatch):
@@ -106,9 +113,9 @@ def change(folder, name, values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def score(root, folder, *words):
+def score(root, folder, *words, flag="--hf"):
     place = ["--include-path", str(root), "--data-dir", str(root), "--device", "cpu"]
-    main(["--hf", str(folder), "--tasks", "seas", *place, *words])
+    main([flag, str(folder), "--tasks", "seas", *place, *words])
 
 
 @pytest.mark.parametrize("name", ["causal", "prefix"])
@@ -172,3 +179,61 @@ def test_broken_folders_are_told(root, tmp_path):
     assert "has no weights for model.layers.0.self_attn.q_proj.weight; download" in refusal("weights")
     (tmp_path / "json" / "config.json").write_text("{")
     assert "config.json cannot be read" in refusal("json")
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    """The causal folder as a run in bfloat16, with checkpoints of iterations 0 and 3."""
+    grid = one_process_grid()
+    for name in ("initialise", "shut_down"):  # the groups are those of all tests of this process
+        monkeypatch.setattr(f"megatron.layout.grid.{name}", lambda *_: grid)
+    words = ["--load", str(root / "causal"), "--save", str(tmp_path / "run"), "--no-verify", "--dtype", "bfloat16"]
+    convert(["from-hf", *words])
+    shutil.copytree(tmp_path / "run" / "iter_0000000", tmp_path / "run" / "iter_0000003")
+    return tmp_path / "run"
+
+
+def test_results_name_the_checkpoint_that_was_scored(root, run, tmp_path, monkeypatch):
+    """Though the run goes on training meanwhile; and in float32, as --hf does, whatever it was trained in."""
+    from megatron.checkpoint import load
+    from megatron.cli import trained_model
+
+    load_newest, load_model, formats = load.load_newest, trained_model.load_model, []
+
+    def after_a_save(*arguments, **settings):
+        shutil.copytree(run / "iter_0000003", run / "iter_0000005", dirs_exist_ok=True)
+        return load_newest(*arguments, **settings)
+
+    def watched(*arguments, **settings):
+        chunks, loaded = load_model(*arguments, **settings)
+        formats.append(str(next(chunks[0].parameters()).dtype))
+        return chunks, loaded
+
+    def facts(*words):
+        score(root, run, "--output-path", str(tmp_path / "out"), *words, flag="--load")
+        return json.loads((tmp_path / "out" / "results.json").read_text())["triarch"]
+
+    monkeypatch.setattr(load, "load_newest", after_a_save)
+    monkeypatch.setattr(trained_model, "load_model", watched)
+    for words, name, dtype in (
+        ((), "iter_0000003", "float32"),
+        (("--load-iteration", "0", "--dtype", "bfloat16"), "iter_0000000", "bfloat16"),
+    ):
+        found = facts(*words)
+        assert (found["checkpoint"], found["dtype"]) == (str(run / name), dtype)
+        assert formats.pop() == f"torch.{dtype}"
+    for path in (run / "iter_0000005").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    monkeypatch.setattr(load, "load_newest", load_newest)
+    with pytest.raises(UserError, match=r"iter_0000005.* is damaged: .*; choose another checkpoint with --load-iter"):
+        facts()
+
+
+def test_the_report_is_there_before_it_is_printed(root, tmp_path, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("megatron.cli.evaluate.print", closed, raising=False)
+    with pytest.raises(BrokenPipeError):
+        score(root, root / "causal", "--output-path", str(tmp_path))
+    assert len([*tmp_path.glob("results.*")]) == 4

@@ -72,11 +72,11 @@ def chosen_checkpoint(run_folder: Path, iteration: int | None) -> tuple[int, Pat
 
     What a conversion is made of or compared with is asked for by name. Raises UserError for a damaged one.
     """
-    found = folders.checkpoints_of(run_folder)
-    if not found:
+    if not folders.checkpoints_of(run_folder):
         raise UserError(
             f"--load {run_folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders."
         )
+    found = folders.named_checkpoints(run_folder)
     chosen = found[-1][0] if iteration is None else iteration
     if chosen not in dict(found):
         raise UserError(f"--load-iteration {chosen}: {run_folder} has no such checkpoint.")

@@ -322,6 +322,7 @@ def test_another_iteration_fails(runs, export, tmp_path):
         (lambda: shard.write_bytes(content[:-1]), f"{shard} has {len(content) - 1} bytes, {len(content)} were written"),
         (shard.unlink, f"{shard} is missing"),
         (lambda: manifest_file.write_text("{"), f"{manifest_file} cannot be read: "),
+        (manifest_file.unlink, f"{manifest_file} is missing: the checkpoint was never finished"),
     ):
         damage()
         said = refusal("to-hf", "--load", run, "--save", tmp_path / "new")

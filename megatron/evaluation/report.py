@@ -199,6 +199,7 @@ def _notes(run: Results) -> Iterator[str]:
     names = {
         "checkpoint": "checkpoint",
         "lineage": "trained on",
+        "dtype": "weights and activations",
         "scoring_rule": "scoring",
         "limit": "at most so many examples of each task",
     }

@@ -54,7 +54,7 @@ def score(
     shares_contexts: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Score]:
-    """The score of each request, the same on every rank; logits and their softmax are float32.
+    """The score of each request, the same on every rank; logits are of the model's dtype, their softmax is float32.
 
     chunks: the model of this rank, without gradient buffers or sequence parallelism. Contexts are read as
     `prompt_rows.rule` says and lose tokens from the left where they are too long; a continuation that is longer than

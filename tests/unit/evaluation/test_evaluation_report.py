@@ -74,8 +74,12 @@ def test_the_chart_has_a_bar_for_each_run_and_a_line_for_each_baseline():
 def test_the_chart_shows_groups_without_their_members():
     tasks = {name: {"acc,none": 0.5, "acc_stderr,none": 0.1} for name in ("mmlu", "mmlu_anatomy", "copa")}
     run = {"results": tasks, "group_subtasks": {"mmlu": ["mmlu_anatomy"]}}
+    run["triarch"] = {"random": {"mmlu": 0.25, "mmlu_anatomy": 0.125, "copa": 0.5}}
     (axes,) = bar_chart([Results("first", run)]).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["mmlu", "copa"]
+    (baselines,) = [line for line in axes.collections if line.get_label() == "random"]
+    places, heights = zip(*((segment[:, 0].mean(), segment[0, 1]) for segment in baselines.get_segments()), strict=True)
+    assert places == pytest.approx((0, 1)) and heights == (0.25, 0.5)  # each at its own bar
 
 
 def test_a_chart_without_accuracies_is_empty():

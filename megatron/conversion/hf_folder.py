@@ -17,6 +17,7 @@ from megatron.conversion.tensor_file import BrokenFile, StoredTensor, TensorFile
 
 CONFIG = "config.json"
 INDEX_ENDING = ".index.json"
+ADAPTER = "adapter_config.json"
 # As transformers looks for them; the pickled ones are of old.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")
@@ -80,6 +81,11 @@ def shown(faults: list[str]) -> list[str]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
+    if (folder / ADAPTER).exists():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes weights that it is loaded on; merge it into them "
+            "with peft's merge_and_unload, and give the folder that save_pretrained makes of that."
+        )
     if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}; give a folder that save_pretrained wrote.")
     config = _json_object(path)

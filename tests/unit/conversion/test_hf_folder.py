@@ -241,6 +241,13 @@ def test_a_file_that_is_larger_than_any_of_its_kind(name, sharded):
     assert fault == f"{sharded / name} has 10 GB, and at most {most} of its kind are read; download or save it again."
 
 
+def test_an_adapter_is_not_left_out_without_a_word(sharded):
+    """transformers would load it on top of the weights, where peft is installed."""
+    (sharded / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (fault,) = refusal(sharded)
+    assert fault.startswith(f"{sharded} holds an adapter (adapter_config.json), ") and "merge_and_unload" in fault
+
+
 def test_weights_that_stand_there_twice(sharded, saved):
     shutil.copy(saved / "single" / "model.safetensors", sharded)
     assert refusal(sharded) == (f"{sharded} holds model.safetensors and {INDEX}; remove the one that is not meant.",)

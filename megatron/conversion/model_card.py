@@ -95,9 +95,10 @@ def _stages(provenance: Provenance) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(stage: Mapping[str, Any]) -> str:
+    architecture, objective = _plain(stage["architecture"]), _plain(stage["objective"])
     if stage.get("imported"):
-        return f"| {stage['architecture']} | made elsewhere: {_plain(str(stage['imported']))} | unknown | unknown |"
-    return f"| {stage['architecture']} | {stage['objective']} | {stage['tokens']:,} | {stage['loss_tokens']:,} |"
+        return f"| {architecture} | made elsewhere: {_plain(str(stage['imported']))} | unknown | unknown |"
+    return f"| {architecture} | {objective} | {stage['tokens']:,} | {stage['loss_tokens']:,} |"
 
 
 def _plain(text: str) -> str:

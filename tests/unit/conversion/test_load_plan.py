@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from megatron.basics.errors import UserError
 from megatron.conversion.load import plan_import
+from megatron.conversion.provenance import Provenance
 
 LLAMA = {
     "vocab_size": 101,
@@ -28,6 +29,7 @@ ENTRY = {
     "decoder_seq_length": None,
     "begin_with_start_token": True,
 }
+STAGE = ENTRY["lineage"][0]
 PROJECTION = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -176,6 +178,29 @@ def test_configs_that_are_not_followed(fields, sentence, llama):
     set_config(llama, **fields)
     faults = faults_of(llama)
     assert sentence in faults[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"objective": "full_lm |"},
+        {"architecture": ["causal_decoder"]},
+        {"iteration": True},
+        {"seq_length": 0},
+        {"decoder_seq_length": -1},
+        {"ends_inputs": 1},
+        {"lineage": [{**STAGE, "tokens": True}]},
+        {"lineage": [{**STAGE, "loss_tokens": -9}]},
+        {"lineage": [{**STAGE, "objective": "<img src=x>"}]},
+        {"lineage": [{**STAGE, "imported": "\x1b[2J"}]},
+        {"lineage": [{**STAGE, "imported": 3}]},
+        {"lineage": ["full_lm"]},
+    ],
+)
+def test_a_past_that_no_export_wrote(changed):
+    assert Provenance.of_config({"triarch": ENTRY}) is not None
+    with pytest.raises(UserError, match="the entry triarch is not as an export wrote it; remove the entry"):
+        Provenance.of_config({"triarch": {**ENTRY, **changed}})
 
 
 def test_the_family_is_that_of_the_config(llama):

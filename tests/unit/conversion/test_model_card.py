@@ -49,12 +49,14 @@ def card_of(folder, architecture, family=None, *, stages=(), starts=False, **mod
 def test_a_causal_decoder(tmp_path):
     stages = [
         imported_stage("causal_decoder", "full_lm", "gpt2 | <b>"),
+        {"architecture": "![x](http://y)", "objective": "a | b", "tokens": 1, "loss_tokens": 1},
         {"architecture": "causal_decoder", "objective": "full_lm", "tokens": 0, "loss_tokens": 0},
         {"architecture": "causal_decoder", "objective": "prefix_lm", "tokens": 168_000_000, "loss_tokens": 84_000_000},
     ]
     card = card_of(tmp_path, "causal_decoder", stages=stages)
     assert "A causal decoder of 29,984 parameters, exported by Triarch as a `GPT2LMHeadModel`." in card
     assert "| causal_decoder | made elsewhere: gpt2 _ _b_ | unknown | unknown |" in card
+    assert "| __x__http_//y_ | a _ b | 1 | 1 |" in card
     assert "| causal_decoder | prefix_lm | 168,000,000 | 84,000,000 |" in card and card.count("| causal_decoder |") == 2
     assert "AutoModelForCausalLM" in card and "trust_remote_code" not in card and "of step 12,345" in card
 

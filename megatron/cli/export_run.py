@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from megatron.tokenization.tokenizer import Tokenizer
 
 
+logger = logging.getLogger(__name__)
+
+
 def to_hf(
     source: SourceOptions,
     checkpoint: CheckpointChoice,
@@ -50,6 +54,8 @@ def to_hf(
     config, tokenizer = read_record(trained)
     plan, weights = _plan(folder, config, tokenizer, target)
     from_masters = plan.choice.described.dtype == "float32" and weights.dtype != "float32" and weights.has_masters
+    for loss in plan.choice.family.lost(plan.choice.described):
+        logger.warning("warning: %s", loss)
     require_space(save, plan.size)
     _write(plan, weights, tokenizer, _provenance(config, contents), save, from_masters=from_masters)
     print(

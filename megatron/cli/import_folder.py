@@ -54,6 +54,8 @@ def from_hf(
     text = sample_text(comparison.verify_text) if comparison else None
     folder, save = Path(str(source.load)), Path(str(target.save)).resolve()
     plan = plan_import(folder, family=target.family, dtype=target.dtype)
+    for remark in plan.family.remarks(plan.folder.config, plan.described):
+        logger.warning("warning: %s", remark)
     if comparison:
         brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
     objective = _objective(plan, options)

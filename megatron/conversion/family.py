@@ -13,6 +13,7 @@ from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.rules import Rule
 from megatron.modeling.options import ModelOptions
 
+DROPOUTS = ("hidden_dropout", "attention_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,21 @@ class Family:
         return (
             is_prefix_decoder and "prefix_decoder" not in self.architectures and "causal_decoder" in self.architectures
         )
+
+    def lost(self, described: DescribedModel) -> Iterator[str]:
+        """A sentence for each dropout of a run that a folder of this family cannot say, or says otherwise."""
+        config = self.config(described)
+        kept = {ours: config[theirs] for ours, theirs in self.sizes.items()} | self.read(config, ())
+        for name in DROPOUTS:
+            own, other = getattr(described.model, name), kept.get(name, 0.0)
+            if own != other:
+                yield f"{_setting(name, own)} is not kept: a {self.name} that is trained on has {other} there."
+
+    def remarks(self, config: Mapping[str, Any], described: DescribedModel) -> Iterator[str]:
+        """A sentence for each field of a folder's own config that a run of `described` does not follow as it stands."""
+        for name, value in self.config(described).items():
+            if "drop" in name and config.get(name) not in (None, value):
+                yield f"config.json: {name} {config[name]} becomes {value}, since one setting of a run has to say both."
 
     def config(self, described: DescribedModel) -> dict[str, Any]:
         """The content of config.json."""

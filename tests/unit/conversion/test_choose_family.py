@@ -104,6 +104,41 @@ def test_only_gemma_has_its_scales(flag):
     assert family_for(model, "triarch_decoder").described == model
 
 
+T5 = {
+    **SIZES,
+    "position_embedding_type": "relative",
+    "normalization": "RMSNorm",
+    "disable_bias_linear": True,
+    "softmax_scale": 1.0,
+    "activation": "relu",
+    "scale_logits": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model", "hidden", "attention", "lost"),
+    [
+        ("causal_decoder", SIZES, 0.1, 0.2, []),
+        ("prefix_decoder", LLAMA, 0.1, 0.2, []),
+        ("causal_decoder", LLAMA, 0.0, 0.2, []),
+        ("causal_decoder", LLAMA, 0.1, 0.2, ["--hidden-dropout 0.1 is not kept: a llama that is trained on has 0.0"]),
+        ("encoder_decoder", T5, 0.1, 0.1, []),
+        ("encoder_decoder", T5, 0.1, 0.0, ["--attention-dropout 0.0 is not kept: a t5 that is trained on has 0.1"]),
+    ],
+)
+def test_dropout_that_a_family_cannot_say_is_told(architecture, model, hidden, attention, lost):
+    choice = family_for(described(architecture, **model, hidden_dropout=hidden, attention_dropout=attention), None)
+    assert [loss.removesuffix(" there.") for loss in choice.family.lost(choice.described)] == lost
+
+
+def test_dropout_of_a_folder_that_a_run_cannot_say_is_told():
+    choice = family_for(described(**SIZES, hidden_dropout=0.1), None)
+    config = {"resid_pdrop": 0.1, "embd_pdrop": 0.3, "attn_pdrop": None}
+    (remark,) = choice.family.remarks(config, choice.described)
+    assert remark.startswith("config.json: embd_pdrop 0.3 becomes 0.1")
+    assert not [*choice.family.remarks({}, choice.described)]
+
+
 def test_later_gemmas_are_told_from_the_first():
     caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "sliding_window": 4096}
     with pytest.raises(UserError) as raised:

@@ -261,6 +261,13 @@ def test_the_command_line_is_answered_at_once(tmp_path):
     with pytest.raises(UserError) as raised:
         main(["from-hf", "--load", str(tmp_path), "--save", str(tmp_path / "x"), "--family", "lama"])
     assert raised.value.faults[0].startswith("--family lama is not known; did you mean llama?")
+    with pytest.raises(UserError, match="--tokenizer-type has no effect without --tokenizer-model; leave it out"):
+        main(
+            [
+                *("from-hf", "--load", str(tmp_path), "--save", str(tmp_path / "x")),
+                *("--tokenizer-type", "SentencePieceTokenizer"),
+            ]
+        )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["to-hf", "--help"], ["from-hf", "-h"], ["verify", "-h"]])

@@ -135,6 +135,15 @@ class FolderSide:
         return compare_tokenizers(tokenizer, self.path, text.text, with_code=self.with_code)
 
 
+def foresee(text: SampleText, tokenizer: Tokenizer, described: DescribedModel) -> None:
+    """Raise UserError for what would keep `judge` from comparing, while nothing is written yet."""
+    from megatron.conversion.verification_sample import cut_sample
+    from megatron.device.device import require_supported_versions
+
+    require_supported_versions()
+    cut_sample(tokenizer.encode(text.text), described)
+
+
 def judge(
     run: Path,
     iteration: int,

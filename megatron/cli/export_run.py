@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents
 from megatron.checkpoint.manifest import read_manifest
-from megatron.cli.comparison import judge
+from megatron.cli.comparison import foresee, judge
 from megatron.cli.described_run import describe_run
 from megatron.cli.origin import chosen_checkpoint
 from megatron.cli.run_config import RunConfig
@@ -56,6 +56,8 @@ def to_hf(
     from_masters = plan.choice.described.dtype == "float32" and weights.dtype != "float32" and weights.has_masters
     for loss in plan.choice.family.lost(plan.choice.described):
         logger.warning("warning: %s", loss)
+    if text:
+        foresee(text, tokenizer, plan.choice.described)
     require_space(save, plan.size)
     _write(plan, weights, tokenizer, _provenance(config, contents), save, from_masters=from_masters)
     print(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.cli.chosen_cell import USUAL_OBJECTIVES
-from megatron.cli.comparison import judge
+from megatron.cli.comparison import foresee, judge
 from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
 from megatron.cli.run_config import SECTIONS, RunConfig
@@ -56,12 +58,21 @@ def from_hf(
     plan = plan_import(folder, family=target.family, dtype=target.dtype)
     for remark in plan.family.remarks(plan.folder.config, plan.described):
         logger.warning("warning: %s", remark)
+    faults: list[str] = []
     if comparison:
-        brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
-    objective = _objective(plan, options)
-    require_space(save, plan.size)
+        with _noted(faults):
+            brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
+    with _noted(faults):
+        objective = _objective(plan, options)
+    with _noted(faults):
+        require_space(save, plan.size)
     with new_folder(save) as work:
-        tokenizer = _tokenizer(plan, source, options, work, save)
+        with _noted(faults):
+            tokenizer = _tokenizer(plan, source, options, work, save)
+        if faults:
+            raise UserError(*faults)
+        if text:
+            foresee(text, tokenizer, plan.described)
         plan = replace(plan, described=_with_room_for(plan, tokenizer))
         config = _run_config(plan, objective, options, tokenizer, save)
         lineage = [imported_stage(config.architecture, objective, folder.resolve().name)]
@@ -84,6 +95,15 @@ def from_hf(
         verdict, _ = judge(save, 0, folder, text, same_tokenizer=has_own_tokenizer, tolerance=comparison.tolerance)
         conclude(verdict, save, keep_in=save)
     return save
+
+
+@contextlib.contextmanager
+def _noted(faults: list[str]) -> Iterator[None]:
+    """Keep what is wrong in the block, so that it is told with all the rest."""
+    try:
+        yield
+    except UserError as error:
+        faults += error.faults
 
 
 def _objective(plan: ImportPlan, options: ImportOptions) -> str:

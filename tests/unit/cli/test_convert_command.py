@@ -203,6 +203,7 @@ def test_a_tokenizer_that_is_given(folder, sentencepiece_model, theirs, tmp_path
         f"--load {tmp_path / 'wide'} holds no tokenizer; give --tokenizer-type and --tokenizer-model of the one that "
         "the model was trained with.",
     )
+    assert len(refused("from-hf", tmp_path / "wide", tmp_path / "run", "--objective", "full_ml")) == 2
     given = ("--tokenizer-model", str(sentencepiece_model))
     convert("from-hf", tmp_path / "wide", tmp_path / "run", *given)
     manifest = read_manifest(tmp_path / "run" / "iter_0000000")
@@ -233,6 +234,27 @@ def test_what_cannot_be_is_told_before_anything_is_written(folder, tmp_path):
     assert "has no config.json" in refused("from-hf", run, new)[0]
     with pytest.raises(UserError, match=f"--save {run} is not empty"):
         main(["to-hf", "--load", str(run), "--save", str(run)])
+
+
+def test_a_comparison_that_cannot_be_is_told_before_anything_is_written(folder, tmp_path, monkeypatch):
+    run, new = tmp_path / "run", tmp_path / "new"
+    convert("from-hf", folder, run)
+    (tmp_path / "short.txt").write_text("a")
+
+    def refusals():
+        for direction, load in (("to-hf", run), ("from-hf", folder)):
+            with pytest.raises(UserError) as raised:
+                main([direction, "--load", str(load), "--save", str(new), "--verify-text", str(tmp_path / "short.txt")])
+            assert not new.exists() and not new.with_name("new.unfinished").exists()
+            yield from raised.value.faults
+
+    assert all(fault.startswith("--verify-text has 1 tokens") for fault in refusals())
+
+    def too_old():
+        raise UserError("an old torch")
+
+    monkeypatch.setattr("megatron.device.device.require_supported_versions", too_old)
+    assert [*refusals()] == ["an old torch", "an old torch"]
 
 
 def test_a_damaged_checkpoint_leaves_nothing_behind(folder, tmp_path):

@@ -276,6 +276,7 @@ def _task_facts(options: EvaluationOptions, tasks: LoadedTasks) -> dict[str, Any
         "random": tasks.random_accuracies(),
         "missing": tasks.missing,
         "data": tasks.data,
+        "data_sets": tasks.data_sets,
     }
 
 

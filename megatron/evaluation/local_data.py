@@ -4,14 +4,16 @@ Three forms are read, for each split the first that is there:
     TASK/SPLIT.jsonl or .jsonl.gz       one example a line, in the columns of the original data set
     DATA_SET/CONFIGURATION/SPLIT        a folder written by `datasets.Dataset.save_to_disk`
     TASK/SPLIT_rc_5shot/requests.jsonl.gz   requests of OLMo's in-loop evaluation, whose examples are taken out
-TASK is lm-eval's name of the task; SPLIT is train, dev, validation or test. The first two may also lie in --data-dir
-itself, in its `hf_datasets`, the last in its `oe_eval_tasks`.
+TASK is lm-eval's name of the task; SPLIT is train, dev, validation or test, or the task's own name of a split; DATA_SET
+is OWNER/NAME or NAME. Folders of the second form may also lie in `hf_datasets` of --data-dir, those of the last in its
+`oe_eval_tasks`.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.original_columns import ORIGINAL_COLUMNS
+from megatron.evaluation.task_splits import TaskSplits
 
-SPLITS = ("train", "dev", "validation", "test")
+USUAL_SPLITS = TaskSplits("train", "validation", "test", None)
+OWNED = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)  # OWNER/NAME of the hub, no path of a disk
 Example = dict[str, Any]
 
 # Where folders of data sets have other names than the data sets that lm-eval asks for.
@@ -54,12 +58,17 @@ class DataSetName:
 
     @property
     def folders(self) -> Iterator[str]:
-        """`folder`, and the name that it has elsewhere."""
+        """`folder` below its owner, which tells it from others of its name, and alone; then what it is elsewhere."""
+        if OWNED.fullmatch(self.path):
+            yield f"{self.path}/{self.configuration or 'none'}"
         yield self.folder
         if self.folder in RENAMED:
             yield RENAMED[self.folder]
         if self._base in RENAMED_DATA_SETS:
             yield f"{RENAMED_DATA_SETS[self._base]}/{self.configuration or 'none'}"
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.path, self.configuration)))
 
     @property
     def _base(self) -> str:
@@ -85,16 +94,16 @@ class LocalData:
         return datasets.DatasetDict({split: read() for split, read in self.readers.items()})
 
 
-def find_local_data(folder: Path, task: str, name: DataSetName) -> LocalData | None:
+def find_local_data(folder: Path, task: str, name: DataSetName, splits: TaskSplits = USUAL_SPLITS) -> LocalData | None:
     """What `folder` has of a task, or None where it has nothing to evaluate on; nothing is read."""
     files: dict[str, Path] = {}
     readers: dict[str, Callable[[], Any]] = {}
-    for split in SPLITS:
+    for split in splits.names:
         for path, read in _candidates(folder, task, name, split):
             if path.exists():
                 files[split], readers[split] = path, read
                 break
-    return LocalData(files, readers) if files.keys() & {"validation", "test"} else None
+    return LocalData(files, readers) if splits.scored(files) else None
 
 
 def _candidates(folder: Path, task: str, name: DataSetName, split: str) -> Iterator[tuple[Path, Callable[[], Any]]]:
@@ -102,12 +111,12 @@ def _candidates(folder: Path, task: str, name: DataSetName, split: str) -> Itera
     for ending in (".jsonl", ".jsonl.gz"):
         path = folder / task / f"{split}{ending}"
         yield path, _JsonLines(path)
-    for base in (folder, folder / "hf_datasets"):
-        for data_set in name.folders:
+    for data_set in name.folders:
+        for base in (folder, folder / "hf_datasets"):
             path = base / data_set / split
             yield path, _SavedFolder(path)
     for base in (folder, folder / "oe_eval_tasks"):
-        for requests in REQUEST_FOLDERS[split]:
+        for requests in REQUEST_FOLDERS.get(split, ()):
             path = base / task / requests / "requests.jsonl.gz"
             yield path, _Requests(path, task)
 

@@ -63,8 +63,8 @@ class GenerationOptions(Options):
     stop: list[str] = option([], "Texts that end what is written; each is cut off with all behind it.", metavar="TEXT")
     output_path: str | None = option(
         None,
-        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; lines are added "
-        "while others are written, and the last one may be cut where the command is killed.",
+        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; lines are "
+        "added while others are written, and the last one may be cut where the command is killed.",
         metavar="FILE",
     )
     max_new_tokens: int = option(64, "Tokens to add, fewer where the model ends the document.", minimum=1)

@@ -12,12 +12,11 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_mean, standard_error_name
+from megatron.evaluation.random_accuracy import METRICS_OF_CHOICES
 
 OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
 NOT_THERE = "-"
 SHARES = ("acc", "exact_match", "em", "f1")  # beginnings of the names of metrics between 0 and 1
-# Those of them that guessing reaches by the number of choices.
-METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ RESULTS = {
         "random": {"copa": 0.25},
         "eai_eval": True,
         "data": {"copa": {"validation": "DATA/copa/validation.jsonl"}},
+        "data_sets": {"copa": "aps/super_glue copa"},
     },
 }
 FOREIGN = {"results": {"copa": {"acc,none": 0.5, "acc_stderr,none": 0.05}}, "n-shot": {"copa": 0}}
@@ -39,7 +40,8 @@ def test_one_run_has_errors_baselines_and_what_is_missing():
     assert cells(page, "wikitext") == ["wikitext", "word_perplexity,none", "-", "123.5000"]
     assert cells(page, "EAI")[2:] == ["0.5000", "0.6250 ± 0.0485 (over 1 of 31)"]
     assert "EAI-Eval is not whole: 1 of 31" in page and "missing: webqs (not there)" in page
-    assert "causal_decoder:full_lm 1M" in page and "DATA/copa/validation.jsonl" in page
+    assert "causal_decoder:full_lm 1M" in page
+    assert "DATA/copa/validation.jsonl, in the place of aps/super_glue copa" in page
 
 
 def test_the_study_s_baselines_are_for_the_study_s_list():

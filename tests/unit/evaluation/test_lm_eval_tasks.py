@@ -227,7 +227,7 @@ def test_examples_that_cannot_be_scored_are_named(tmp_path, changes, sentence):
 
 
 def test_what_is_wrong_with_a_task_itself_is_not_missing_data(tmp_path, monkeypatch):
-    define(tmp_path, "seas", more="metric_list: [{metric: no_such_metric, aggregation: no_such_mean}]")
+    define(tmp_path, "seas", more="output_type: guessing")
     with pytest.raises(UserError, match=r"--tasks seas cannot be set up \("):
         shelf(tmp_path, "seas").load(["seas"])
 

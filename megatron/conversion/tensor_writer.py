@@ -118,7 +118,8 @@ def _bytes_of(plan: PlannedTensor, made: Iterator[Tensor]) -> Iterator[memoryvie
             turned = part.to(dtype)
             is_narrowed = torch.finfo(dtype).max < torch.finfo(part.dtype).max
             if is_narrowed and not torch.equal(turned.isfinite(), part.isfinite()):
-                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
+                wider = "float32" if dtype == torch.bfloat16 else "bfloat16"
+                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype {wider}.")
             yield bytes_of(turned)
 
 

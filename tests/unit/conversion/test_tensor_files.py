@@ -83,10 +83,11 @@ def test_numbers_are_turned_on_the_way(dtype, tmp_path):
     assert torch.equal(load_file(tmp_path / "a.safetensors")["w"], tensor.to(getattr(torch, dtype)))
 
 
-def test_numbers_that_do_not_fit_are_refused_and_leave_no_file(tmp_path):
-    tensor = torch.tensor([1.0, 7e4])
-    with pytest.raises(UserError, match="--dtype float16 cannot hold the numbers of w; use --dtype bfloat16"):
-        write_files(tmp_path, {"a.safetensors": plan_of({"w": tensor}, "float16")}, [tensor], lambda _: None)
+@pytest.mark.parametrize(("number", "dtype", "wider"), [(7e4, "float16", "bfloat16"), (3.4e38, "bfloat16", "float32")])
+def test_numbers_that_do_not_fit_are_refused_and_leave_no_file(number, dtype, wider, tmp_path):
+    tensor = torch.tensor([1.0, number])
+    with pytest.raises(UserError, match=f"--dtype {dtype} cannot hold the numbers of w; use --dtype {wider}"):
+        write_files(tmp_path, {"a.safetensors": plan_of({"w": tensor}, dtype)}, [tensor], lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 

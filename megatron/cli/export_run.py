@@ -102,6 +102,7 @@ def _provenance(config: RunConfig, contents: Contents) -> Provenance:
         seq_length=config.data.seq_length,
         decoder_seq_length=config.data.decoder_seq_length,
         begin_with_start_token=config.data.begin_with_start_token,
+        start_token=config.data.start_token,
         ends_inputs=OBJECTIVES[config.objective].is_complete,
     )
 

@@ -20,6 +20,7 @@ from megatron.cli.chosen_cell import USUAL_OBJECTIVES
 from megatron.cli.comparison import foresee, judge
 from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
+from megatron.cli.imported_tokens import start_setting, with_start_token
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.cli.run_record import tokenizer_record, write_run_record
 from megatron.cli.verify import conclude
@@ -73,6 +74,7 @@ def from_hf(
             raise UserError(*faults)
         if text:
             foresee(text, tokenizer, plan.described)
+        plan = replace(plan, described=with_start_token(plan, tokenizer, _tokenizer_folder(plan, source)))
         plan = replace(plan, described=_with_room_for(plan, tokenizer))
         config = _run_config(plan, objective, options, tokenizer, save)
         lineage = [imported_stage(config.architecture, objective, folder.resolve().name)]
@@ -150,6 +152,12 @@ def _tokenizer(plan: ImportPlan, source: SourceOptions, options: ImportOptions, 
     return tokenizer
 
 
+def _tokenizer_folder(plan: ImportPlan, source: SourceOptions) -> Path | None:
+    """Where AutoTokenizer finds the tokenizer; None for a file."""
+    folder = plan.folder.path if source.tokenizer_model is None else Path(source.tokenizer_model)
+    return folder if folder.is_dir() else None
+
+
 def _with_room_for(plan: ImportPlan, tokenizer: Tokenizer) -> DescribedModel:
     """The model with tables that are as long for the words that have a token as for all of them."""
     described = plan.described
@@ -176,6 +184,7 @@ def _run_config(
             seq_length=options.seq_length or (before.seq_length if before else described.max_positions),
             decoder_seq_length=before.decoder_seq_length if before else None,
             begin_with_start_token=described.begins_with_start_token,
+            start_token=start_setting(plan, tokenizer),
             tokenizer_type=tokenizer.tokenizer_type,
             tokenizer_model=tokenizer.source,
         ),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from megatron.basics.errors import UserError
+from megatron.data.options import START_TOKENS, DataOptions
 
 ENTRY = "triarch"  # of config.json, which transformers keeps as it is
 NAME = re.compile(r"[a-z0-9_]{1,100}")  # of an architecture or an objective, also of one that is not known here
@@ -17,7 +18,7 @@ NAME = re.compile(r"[a-z0-9_]{1,100}")  # of an architecture or an objective, al
 class Provenance:
     """architecture, objective, iteration: of the checkpoint. lineage: what the weights were trained on, oldest first.
 
-    seq_length, decoder_seq_length: rows of its run, in tokens. begin_with_start_token: as --begin-with-start-token.
+    seq_length, decoder_seq_length: rows of its run, in tokens. begin_with_start_token, start_token: as the flags.
     ends_inputs: complete inputs had the end token behind them.
     """
 
@@ -29,6 +30,7 @@ class Provenance:
     decoder_seq_length: int | None
     begin_with_start_token: bool
     ends_inputs: bool = True
+    start_token: str = DataOptions.start_token
 
     def entry(self) -> dict[str, Any]:
         """For config.json."""
@@ -57,6 +59,7 @@ class Provenance:
             and _is_count(self.seq_length, least=1)
             and (self.decoder_seq_length is None or _is_count(self.decoder_seq_length, least=1))
             and all(isinstance(flag, bool) for flag in (self.begin_with_start_token, self.ends_inputs))
+            and self.start_token in START_TOKENS
             and isinstance(self.lineage, list)
             and all(map(_is_stage, self.lineage))
         )

@@ -126,13 +126,42 @@ class FolderSide:
         loaded.round_weights(precision.rounded)
         return compare(ours, loaded.logits(sample, words, advance), sample)
 
-    def tokenizer_parity(self, tokenizer: Tokenizer, text: SampleText, *, is_wanted: bool) -> TokenizerParity:
+    def tokenizer_parity(self, ours: CheckpointSide, text: SampleText, *, is_wanted: bool) -> TokenizerParity:
         """The folder's tokenizer beside that of the run, if it should be the same one."""
-        from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers
+        from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers, compare_what_is_around
 
         if not is_wanted:
             return TokenizerParity(None, "not compared: another one was given")
-        return compare_tokenizers(tokenizer, self.path, text.text, with_code=self.with_code)
+        parity = compare_tokenizers(ours.tokenizer, self.path, text.text, with_code=self.with_code)
+        if not parity.is_same:
+            return parity
+        return compare_what_is_around(
+            parity,
+            ours.tokenizer,
+            self.path,
+            ours.described,
+            with_code=self.with_code,
+            is_export=self.has_objective_of(ours),
+        )
+
+    def has_objective_of(self, ours: CheckpointSide) -> bool:
+        """Whether we wrote it from a checkpoint that was trained for the same."""
+        before = self.plan.provenance
+        return before is not None and before.objective == ours.config.objective
+
+    def different_settings(self, ours: CheckpointSide, *, same_tokenizer: bool) -> tuple[str, ...]:
+        """What its config says and that is not so of the checkpoint."""
+        from megatron.conversion.setting_parity import different_settings
+
+        return tuple(
+            different_settings(
+                ours.described,
+                self.plan.described,
+                is_export=self.is_export_of_ours,
+                same_objective=self.has_objective_of(ours),
+                same_tokenizer=same_tokenizer,
+            )
+        )
 
 
 def foresee(text: SampleText, tokenizer: Tokenizer, described: DescribedModel) -> None:
@@ -191,7 +220,8 @@ def judge(
         tolerance=parity.default_tolerance if tolerance is None else tolerance,
         parity=parity,
         weights=weights,
-        tokenizer=theirs.tokenizer_parity(ours.tokenizer, text, is_wanted=same_tokenizer),
+        tokenizer=theirs.tokenizer_parity(ours, text, is_wanted=same_tokenizer),
+        settings=theirs.different_settings(ours, same_tokenizer=same_tokenizer),
     )
     return verdict, theirs
 
@@ -199,7 +229,7 @@ def judge(
 def _as_read(described: DescribedModel, theirs: FolderSide) -> DescribedModel:
     """The checkpoint's model with what the folder makes of rows. Raises UserError where these are different models."""
     other = theirs.plan.described
-    reads_causally = (described.architecture, other.architecture) == ("prefix_decoder", "causal_decoder")
+    reads_causally = other.architecture == "causal_decoder" and theirs.plan.family.holds_as_causal(described)
     if described.architecture != other.architecture and not reads_causally:
         raise UserError(
             f"{theirs.path} holds another architecture ({other.architecture}) than the checkpoint "

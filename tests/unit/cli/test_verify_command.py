@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from megatron.basics.errors import RunFault, UserError, exit_on_user_error
 from megatron.checkpoint.contents import Progress
@@ -203,6 +203,7 @@ def test_other_precisions_are_compared_as_exactly(dtype, runs, folders, tmp_path
     verdict = verdict_of(tmp_path / "new")
     assert verdict["verdict"] == "passed" and verdict["parity"]["max_difference"] < 1e-4
     assert set(verdict["precision"].values()) == {"float32", dtype, False}
+    assert verdict["weights"]["rounding"] == dtype and verdict["weights"]["rounded"] == verdict["weights"]["tensors"]
 
 
 def test_float32_folders_are_compared_with_the_weights_of_the_optimizer(runs, export, tmp_path):
@@ -227,7 +228,8 @@ def test_float32_folders_are_compared_with_the_weights_of_the_optimizer(runs, ex
     convert("to-hf", run, tmp_path / "rounded")
     assert verdict_of(tmp_path / "rounded")["precision"]["checkpoint"] == "bfloat16"
     convert("to-hf", run, tmp_path / "whole", "--dtype", "float32")
-    assert verdict_of(tmp_path / "whole")["precision"]["from_masters"]
+    whole = verdict_of(tmp_path / "whole")
+    assert whole["precision"]["from_masters"] and not whole["weights"]["rounded"]
 
 
 def failure(run, folder, *words):
@@ -278,6 +280,46 @@ def test_a_setting_that_no_tensor_shows_fails(runs, copied):
     change_config(copied, rms_norm_eps=0.5)
     sentence = failure(runs / "causal", copied)
     assert "logits differ by" in sentence and "tensors differ" not in sentence
+
+
+def test_settings_that_no_logit_shows_fail(runs, copied, folders, tmp_path):
+    """Lengths, special tokens, what stands around texts, and how prompts are read."""
+    entry = json.loads((copied / "config.json").read_text())["triarch"]
+    change_config(copied, max_position_embeddings=4 * LENGTH, eos_token_id=7, triarch={**entry, "seq_length": 8})
+    sentence = failure(runs / "causal", copied)
+    assert "logits" not in sentence and sentence.endswith(
+        f"longest row: {LENGTH} by the checkpoint, {4 * LENGTH} by the folder; end token: 1 by the checkpoint, 7 by "
+        "the folder."
+    )
+    path = copied / "tokenizer.json"
+    template = {"single": "</s> $A", "special_tokens": [("</s>", 1)]}
+    fast = FastTokenizer.from_file(str(path))
+    fast.post_processor = processors.TemplateProcessing(**template)
+    fast.save(str(path))
+    assert "the folder's puts </s> in front of texts, and rows have nothing there" in failure(runs / "causal", copied)
+
+    folder = tmp_path / "prefix"
+    convert("to-hf", runs / "prefix", folder, "--no-verify")
+    change_config(folder, bidirectional_prompts=False)
+    assert failure(runs / "prefix", folder).endswith(
+        "compared with: prompts that are read both ways: yes by the checkpoint, no by the folder."
+    )
+    change_config(folder, decoder_type="causal_decoder")
+    assert "holds another architecture (causal_decoder)" in refusal("verify", "--load", runs / "prefix", "--hf", folder)
+
+    folder = tmp_path / "encoder-decoder"
+    convert("to-hf", runs / "encoder-decoder", folder, "--no-verify")
+    change_config(folder, pad_token_id=4, decoder_start_token_id=4)
+    assert failure(runs / "encoder-decoder", folder).endswith(
+        "compared with: the decoder's start token: 0 by the checkpoint, 4 by the folder."
+    )
+    new = tmp_path / "new"
+    sentence = refusal("from-hf", "--load", folder, "--save", new, "--no-verify")
+    assert sentence.startswith(
+        f"{folder}/config.json: the decoder starts with token 4 (decoder_start_token_id), and in a run with the "
+        "tokenizer's padding, 0 (<pad>); correct pad_token"
+    )
+    assert not new.exists()
 
 
 def test_a_conversion_that_goes_wrong_leaves_a_folder_that_says_so(runs, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.tokenizer_files import export_tokenizer, import_tokenizer
-from megatron.conversion.tokenizer_parity import compare_tokenizers
+from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers, compare_what_is_around
 from megatron.modeling.options import ModelOptions
 from megatron.tokenization.options import TrainTokenizerOptions
 from megatron.tokenization.tokenizer import load_tokenizer
@@ -169,6 +169,17 @@ def test_what_stands_around_texts(load, tmp_path):
         _, theirs = export(tokenizer, tmp_path / str(number), **settings)
         assert theirs("one two").input_ids == [*before, *ids, *behind]
         assert theirs("one two", "one two").input_ids == [*before, *ids, *behind, *ids, *behind]
+        seen = compare_what_is_around(
+            TokenizerParity(True, "the same"),
+            tokenizer,
+            tmp_path / str(number),
+            described(**settings),
+            with_code=False,
+            is_export=True,
+        )
+        names = [f", {tokenizer.piece(token)} in front of texts" for token in before]
+        names += [f", {tokenizer.piece(token)} behind texts" for token in behind]
+        assert seen == TokenizerParity(True, "".join(["the same", *names]))
         assert theirs.bos_token_id == start  # its own, whether texts begin with it or not
         assert theirs.decode(theirs("one two").input_ids, skip_special_tokens=True) == "one two"
 
@@ -191,6 +202,26 @@ def test_a_hugging_face_folder_with_added_tokens(tmp_path):
     assert theirs.convert_tokens_to_ids("<extra_id_0>") == tokenizer.sentinel_ids[0] == 599
     for text in TEXTS:
         assert theirs(text).input_ids == [*tokenizer.encode(text), tokenizer.eod_id]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_chat_templates_come_and_leave(is_file, tmp_path):
+    folder = byte_level_folder(tmp_path / "chat")
+    hello = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+    if is_file:
+        (folder / "chat_template.jinja").write_text(hello)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "loud.jinja").write_text(hello.upper())
+    else:
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": hello}))
+    come = load_tokenizer(*map(str, import_tokenizer(folder, tmp_path / "run")))
+    _, theirs = export(come, tmp_path / "out")
+    was = AutoTokenizer.from_pretrained(str(folder))
+    assert theirs.chat_template == was.chat_template and ("loud" in was.chat_template) == is_file
+    spoken = [{"role": "user", "content": "to be"}]
+    assert theirs.apply_chat_template(spoken, tokenize=False) == "[user]to be"
+    assert theirs.apply_chat_template(spoken)["input_ids"] == was.apply_chat_template(spoken)["input_ids"]
 
 
 def test_what_no_folder_can_hold(load, tmp_path):

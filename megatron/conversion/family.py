@@ -72,6 +72,10 @@ class Family:
                 legal = ", ".join(map(str, values))
                 yield f"--family {self.name} has no {_setting(name, own)}; its models have one of {legal}."
 
+    def written_copies(self, described: DescribedModel) -> tuple[str, ...]:
+        """Those of `copies` that an export has as well, because a class of transformers would not find them else."""
+        return ()
+
     def holds_as_causal(self, described: DescribedModel) -> bool:
         """Whether a folder of this family would read a prefix decoder's inputs from left to right."""
         is_prefix_decoder = described.architecture == "prefix_decoder"

@@ -131,8 +131,8 @@ def _require_equal(folder: HfFolder, matching: Matching) -> None:
     for copy, of in matching.copies:
         if folder.tensors[copy] != folder.tensors[of] or not _hold_the_same(folder, copy, of):
             raise UserError(
-                f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (tie_word_embeddings) they are one tensor; "
-                "correct whichever is wrong."
+                f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (model_type, tie_word_embeddings) they are "
+                "one tensor; correct whichever is wrong."
             )
 
 

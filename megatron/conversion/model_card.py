@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,9 +64,8 @@ def _front_matter(plan: ExportPlan) -> str:
 
 def _what_it_is(plan: ExportPlan, provenance: Provenance, from_masters: bool) -> str:
     described = plan.choice.described
-    parameters = sum(math.prod(tensor.shape) for shard in plan.shards.values() for tensor in shard)
     sentences = [
-        f"{KINDS[provenance.architecture]} of {parameters:,} parameters, exported by Triarch as a "
+        f"{KINDS[provenance.architecture]} of {plan.parameters:,} parameters, exported by Triarch as a "
         f"`{plan.choice.family.class_name}`.",
         f"{described.vocabulary_size:,} words, rows of {provenance.seq_length:,} tokens in training.",
         f"Weights in {described.dtype}{', as the optimizer has them' if from_masters else ''}"
@@ -118,8 +116,7 @@ def _use(name: str, plan: ExportPlan) -> str:
         f'model = {auto}.from_pretrained("{name}"{own})',
         "```",
         "",
-        "Zero-shot tasks: "
-        f"`lm_eval --model hf --model_args pretrained={name}{own.replace(', ', ',')} --tasks arc_easy,boolq`.",
+        _zero_shot(name, plan, own.replace(", ", ",")),
     ]
     if plan.choice.family.files:
         lines.append(
@@ -129,9 +126,29 @@ def _use(name: str, plan: ExportPlan) -> str:
     return "\n".join(lines)
 
 
+def _zero_shot(name: str, plan: ExportPlan, own: str) -> str:
+    """The command that scores the model; own: what it has to be told of a class in the folder."""
+    model = plan.choice.described.model
+    if _reads_with_an_encoder(plan) and model.untie_embeddings_and_output_weights and not plan.copies:
+        return (
+            f"Zero-shot tasks: Triarch's `tools/evaluate.py --hf {name} --tasks arc_easy boolq`. `lm_eval --model hf` "
+            "would tie the head to the table of words, and score another model."
+        )
+    return (
+        f"Zero-shot tasks: `lm_eval --model hf --model_args pretrained={name}{own} --tasks arc_easy,boolq`, with "
+        "`--device cpu` where there is no GPU."
+    )
+
+
 def _reading(plan: ExportPlan) -> Iterator[str]:
     """What callers must know of prompts."""
     described = plan.choice.described
+    if plan.copies:
+        names = ", ".join(f"`{name}`" for pair in plan.copies for name in pair.theirs)
+        yield (
+            f"The table of words stands here once more as {names}, because its class would tie the head to it as well. "
+            "Training that changes the three apart makes another model of it."
+        )
     if described.begins_with_start_token:
         yield "Texts begin with the start token, which the tokenizer puts in front of them."
     if described.reads_prompts_both_ways:

@@ -76,6 +76,17 @@ def test_a_prefix_decoder_that_became_causal(tmp_path):
 def test_an_encoder_decoder(tmp_path):
     card = card_of(tmp_path, "encoder_decoder", **T5)
     assert "An encoder-decoder of " in card and "AutoModelForSeq2SeqLM" in card and "text2text-generation" in card
+    assert "`lm_eval --model hf --model_args pretrained=first --tasks" in card and "`--device cpu`" in card
+    assert "once more as `encoder.embed_tokens.weight`, `decoder.embed_tokens.weight`" in card
+    tied = card_of(tmp_path, "encoder_decoder", **{**T5, "untie_embeddings_and_output_weights": False})
+    assert "once more" not in tied
+    own_head, no_head = (int(text.split(" parameters")[0].split()[-1].replace(",", "")) for text in (card, tied))
+    assert own_head - no_head == 101 * 32  # copies do not count
+
+
+def test_a_head_that_lm_eval_would_tie(tmp_path):
+    card = card_of(tmp_path, "encoder_decoder", relative_bias_per_layer=True, scale_logits=True, **T5)
+    assert "`UMT5ForConditionalGeneration`" in card and "tools/evaluate.py --hf first" in card
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -30,6 +30,16 @@ class UMT5Family(t5.T5Family):
                 "that is the table of words is scaled there."
             )
 
+    def remarks(self, config: Mapping[str, Any], described: DescribedModel) -> Iterator[str]:
+        """See Family."""
+        yield from super().remarks(config, described)
+        if config.get("tie_word_embeddings") is False and described.model.scale_logits:
+            yield (
+                "config.json: tie_word_embeddings false says that the logits are not scaled, and transformers 5 scales "
+                "them for every UMT5; the run does as transformers does, by --scale-logits. See docs/conversion.md for "
+                "the head as it was trained."
+            )
+
 
 def rules(described: DescribedModel) -> tuple[Rule, ...]:
     """Every tensor."""

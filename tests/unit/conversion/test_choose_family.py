@@ -139,6 +139,15 @@ def test_dropout_of_a_folder_that_a_run_cannot_say_is_told():
     assert not [*choice.family.remarks({}, choice.described)]
 
 
+def test_a_scale_that_the_config_denies_is_told():
+    """google/umt5 says tie_word_embeddings false; transformers 5 scales its logits all the same."""
+    scaled = described("encoder_decoder", **T5, relative_bias_per_layer=True)
+    family = family_for(scaled, None).family
+    assert family.name == "umt5" and not [*family.remarks({"tie_word_embeddings": True}, scaled)]
+    (remark,) = family.remarks({"tie_word_embeddings": False}, scaled)
+    assert "the logits are not scaled, and transformers 5 scales them" in remark
+
+
 def test_later_gemmas_are_told_from_the_first():
     caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "sliding_window": 4096}
     with pytest.raises(UserError) as raised:

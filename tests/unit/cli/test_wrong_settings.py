@@ -60,7 +60,6 @@ WRONG = [
         "--max-position-embeddings 16 is less than --seq-length",
     ),
     ("--start-token begin", 1, "--start-token has no effect without --begin-with-start-token; leave it out."),
-    ("--begin-with-start-token --start-token bos", 1, "--start-token bos is not one of pad, begin"),
     ("--pack-documents --reset-attention-mask", 1, "--reset-attention-mask has no effect with --pack-documents"),
     ("--pack-documents --reset-position-ids", 1, "--reset-position-ids has no effect with --pack-documents"),
     ("--pack-documents --eod-mask-loss", 1, "--eod-mask-loss has no effect with --pack-documents"),

@@ -59,7 +59,7 @@ def load_newest(
         if grid.is_main and iteration is None:
             say(f"warning: {damage}; trying the checkpoint before it.")
     if iteration is not None:
-        raise UserError(f"{rejected[-1]}; choose another checkpoint with --load-iteration.")
+        raise UserError(f"{rejected[-1]}; name another checkpoint with --load-iteration.")
     raise UserError(f"{run_folder} holds no checkpoint that can be loaded: {rejected[-1]}.")
 
 

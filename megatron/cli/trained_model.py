@@ -42,7 +42,7 @@ def run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
 
 
 def pinned(trained: Chosen) -> Chosen:
-    """The same with the checkpoint that is the newest one now as its iteration. Raises UserError.
+    """The same with the checkpoint that is the newest one now as its iteration. Raises UserError for a damaged one.
 
     The run may be training on: what is checked, loaded and named in results has to be one checkpoint.
     """
@@ -102,13 +102,9 @@ def load_model(
 
 def _newest(trained: TrainedModelOptions) -> tuple[int, Contents]:
     """Iteration of the checkpoint that is asked for, and what it says of itself."""
-    from megatron.checkpoint.folders import checkpoints_of
-    from megatron.cli.origin import Origin, newest_checkpoint
+    from megatron.cli.origin import chosen_checkpoint
 
-    folder = Path(str(trained.load))
-    if not checkpoints_of(folder):
-        raise UserError(f"--load {folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
-    iteration, _, contents = newest_checkpoint(Origin(folder, trained.load_iteration, weights_only=True))
+    iteration, _, contents = chosen_checkpoint(Path(str(trained.load)), trained.load_iteration)
     return iteration, contents
 
 

@@ -225,7 +225,7 @@ def test_results_name_the_checkpoint_that_was_scored(root, run, tmp_path, monkey
     for path in (run / "iter_0000005").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     monkeypatch.setattr(load, "load_newest", load_newest)
-    with pytest.raises(UserError, match=r"iter_0000005.* is damaged: .*; choose another checkpoint with --load-iter"):
+    with pytest.raises(UserError, match=r"iter_0000005.* is damaged: .*; name another checkpoint with --load-iter"):
         facts()
 
 

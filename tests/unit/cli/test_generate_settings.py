@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.basics.errors import UserError
@@ -94,6 +94,7 @@ def decode(tokens: list[int]) -> str:
 ids = st.lists(st.integers(0, len(PIECES) - 2), max_size=30)  # a token that does not show may hide a stop for a while
 
 
+@settings(deadline=None)
 @given(prompt=ids, new=ids, stop=st.text(" abé", min_size=1, max_size=4))
 def test_a_text_ends_with_the_token_that_completes_a_stop(prompt: list[int], new: list[int], stop: str) -> None:
     stops = StopTexts([stop], decode)

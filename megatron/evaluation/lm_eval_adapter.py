@@ -33,6 +33,7 @@ from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import Score
 from megatron.evaluation.scored_rows import ScoreRequest
 from megatron.evaluation.stop_texts import Stop, StopTexts
+from megatron.evaluation.task_examples import templates_compiled_once
 from megatron.tokenization.tokenizer import Tokenizer
 
 DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write
@@ -67,7 +68,14 @@ class TriarchLM(TemplateLM):
         self._tokenizer, self._rows = tokenizer, prompt_rows
         self._micro_batch_size = micro_batch_size
         self._room = prompt_rows.architecture.room(prompt_rows.rules)
-        self.backend = "seq2seq" if self._room.is_split else "causal"
+        self.backend = "seq2seq" if self._rows.is_split else "causal"
+
+    @classmethod
+    def create_from_arg_obj(cls, *_: Any, **__: Any) -> TriarchLM:
+        """lm-eval's way from a name to a model, which has no place for a checkpoint on any layout. Raises UserError."""
+        raise UserError("lm-eval cannot load a run by itself; use tools/evaluate.py --load RUN --tasks NAME.")
+
+    create_from_arg_string = create_from_arg_obj
 
     @property
     def eot_token_id(self) -> int:
@@ -94,7 +102,7 @@ class TriarchLM(TemplateLM):
 
         The tokenizer of its export puts it behind every text, and so lm-eval's own class scores it.
         """
-        return self._room.is_split and self._rows.ends_inputs
+        return self._rows.is_split and self._rows.ends_inputs
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Ids of a text, without special tokens: rows add what training had."""
@@ -144,13 +152,13 @@ class TriarchLM(TemplateLM):
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], list[int]]]:
         """Context and continuation of each pair as ids; together and then parted where both are one text."""
         ids_of = self._encode_each(context for context, _ in pairs)
-        if self._room.is_split:
+        if self._rows.is_split:
             ids_of |= self._encode_each(rest for _, rest in pairs)
         else:
             ids_of |= self._encode_each(context + rest for context, rest in pairs)
         for context, rest in pairs:
             given = ids_of[context]
-            if self._room.is_split:
+            if self._rows.is_split:
                 predicted = ids_of[rest]
             else:
                 whole = ids_of[context + rest]
@@ -178,7 +186,7 @@ class TriarchLM(TemplateLM):
             raise UserError(
                 f"a task asks for generation with {unknown}, which --load cannot do; use --hf, or leave it."
             )
-        limit = self._room.targets if self._room.is_split else self._room.total // 2  # the prompt keeps its half
+        limit = self._room.targets if self._rows.is_split else self._room.total // 2  # the prompt keeps its half
         is_greedy = not known["do_sample"]
         options = GenerationOptions(
             max_new_tokens=max(1, min(int(known["max_gen_toks"]), limit)),
@@ -251,7 +259,12 @@ def evaluate(
     """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none."""
     # For standard errors lm-eval would fork this process, which the threads of collectives do not survive.
     os.environ["DISABLE_MULTIPROC"] = "1"
-    with _bars_on_terminals_alone(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with (
+        _bars_on_terminals_alone(),
+        templates_compiled_once(),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", module=r"sklearn\.")  # a bootstrap sample without an F1 counts as 0
         results = simple_evaluate(
             model=model,

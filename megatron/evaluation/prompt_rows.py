@@ -30,14 +30,14 @@ class PromptRows:
     def rule(self) -> str:
         """One sentence for those who read scores: what the model sees of a context, and how."""
         end = ", with an end token behind it," if self.ends_inputs else ""
-        if self.has_two_rows:
+        if self.is_split:
             return f"The encoder reads the context{end} both ways; the decoder predicts the continuation."
         both_ways = not (self.architecture.is_causal or self.reads_running_text)
         how = "both ways, as the model reads inputs" if both_ways else "from left to right"
         return f"The context{end} is read {how}; the continuation is predicted behind it."
 
     @property
-    def has_two_rows(self) -> bool:
+    def is_split(self) -> bool:
         """An encoder reads what is given, a decoder writes."""
         return self.architecture.room(self.rules).is_split
 
@@ -58,7 +58,7 @@ class PromptRows:
 
         It stays empty where an end token of inputs or a start token stands before what follows anyway.
         """
-        has_start = self.rules.begins_with_start_token and not self.has_two_rows
+        has_start = self.rules.begins_with_start_token and not self.is_split
         return list(tokens) if tokens or self.ends_inputs or has_start else [self.rules.end_token]
 
     def arrange(self, prompt: Sequence[int]) -> tuple[Row, int]:
@@ -93,4 +93,4 @@ class PromptRows:
         row_length: of a decoder's only row, or of an encoder's.
         """
         length = row_length or self.rules.seq_length
-        return (length, self.rules.decoder_seq_length) if self.has_two_rows else (0, length)
+        return (length, self.rules.decoder_seq_length) if self.is_split else (0, length)

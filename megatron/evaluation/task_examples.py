@@ -6,14 +6,18 @@ text would end the evaluation where it is reached.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import lm_eval.utils
 from lm_eval.api.task import ConfigurableTask
 
 from megatron.basics.errors import UserError
 
 SHOWN = 60  # characters of a value, in a sentence
+TEMPLATES_KEPT = 1024
 
 
 def check_examples(task: Any, place: str) -> None:
@@ -22,13 +26,27 @@ def check_examples(task: Any, place: str) -> None:
     task: of lm-eval, loaded. place: where its data comes from. Examples have the numbers of their lines, but where the
     task sorts them or leaves some out.
     """
-    for number, example in enumerate(task.eval_docs, start=1):
-        try:
-            fault = _fault(task, example)
-        except Exception as error:  # templates and functions of a task raise anything
-            fault = f"cannot be put into words ({type(error).__name__}: {error})"
-        if fault:
-            raise UserError(f"--tasks {task.config.task}: example {number} of {place} {fault}; mend it or remove it.")
+    with templates_compiled_once():
+        for number, example in enumerate(task.eval_docs, start=1):
+            try:
+                fault = _fault(task, example)
+            except Exception as error:  # templates and functions of a task raise anything
+                fault = f"cannot be put into words ({type(error).__name__}: {error})"
+            if fault:
+                raise UserError(
+                    f"--tasks {task.config.task}: example {number} of {place} {fault}; mend it or remove it."
+                )
+
+
+@contextlib.contextmanager
+def templates_compiled_once() -> Iterator[None]:
+    """lm-eval compiles a task's templates anew for every example, which takes far longer than to fill them in."""
+    environment = lm_eval.utils.env
+    vars(environment)["from_string"] = functools.lru_cache(TEMPLATES_KEPT)(environment.from_string)
+    try:
+        yield
+    finally:
+        del vars(environment)["from_string"]
 
 
 def _fault(task: Any, example: Any) -> str | None:

@@ -10,6 +10,7 @@ from lm_eval.api.model import TemplateLM
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import UserError
 from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
 from megatron.evaluation.lm_eval_tasks import TaskShelf
 from megatron.evaluation.prompt_rows import PromptRows
@@ -64,7 +65,7 @@ def by_hand(context, continuation):
 
 
 def score(requests):
-    return [Score(*by_hand(request.context, request.continuation), len(request.continuation)) for request in requests]
+    return [Score(*by_hand(request.context, request.continuation)) for request in requests]
 
 
 def generate(prompts, options, stop):
@@ -165,7 +166,8 @@ def test_perplexity_of_texts_equals_the_table(tmp_path):
     assert found == pytest.approx(-nats / num_bytes / math.log(2))
 
 
-def test_registered_by_name():
+def test_lm_eval_s_own_command_is_sent_to_ours():
     from lm_eval.api.registry import get_model
 
-    assert get_model("triarch") is TriarchLM
+    with pytest.raises(UserError, match=r"tools/evaluate\.py --load"):
+        get_model("triarch").create_from_arg_string("load=runs/first")

@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_refused(run, tmp_path):
     content = bytearray(shard.read_bytes())
     content[-100] ^= 1
     shard.write_bytes(content)
-    sentence = refusal("--load", str(copy))
+    sentence = refusal("--load", str(copy), "--max-new-tokens", "4")
     assert sentence.startswith(f"{shard} is damaged: ") and "name another checkpoint with --load-iter" in sentence
 
 

@@ -27,13 +27,13 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError
+from megatron.evaluation.lm_eval_examples import templates_compiled_once
 from megatron.evaluation.lm_eval_tasks import LoadedTasks
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import Score
 from megatron.evaluation.scored_rows import ScoreRequest
 from megatron.evaluation.stop_texts import Stop, StopTexts
-from megatron.evaluation.task_examples import templates_compiled_once
 from megatron.tokenization.tokenizer import Tokenizer
 
 DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write

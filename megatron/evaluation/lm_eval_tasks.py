@@ -25,9 +25,9 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError, nearest_name
+from megatron.evaluation.lm_eval_examples import check_examples
 from megatron.evaluation.local_data import DataSetName, LocalData, find_local_data
 from megatron.evaluation.random_accuracy import random_accuracies, tasks_by_name
-from megatron.evaluation.task_examples import check_examples
 from megatron.evaluation.task_splits import TaskSplits
 
 NAMES_SHOWN = 5  # of the tasks of a group, in a sentence

@@ -277,21 +277,20 @@ def test_a_setting_that_no_tensor_shows_fails(runs, copied):
     assert "logits differ by" in sentence and "tensors differ" not in sentence
 
 
-def test_settings_that_no_logit_shows_fail(runs, copied, folders, tmp_path):
+def test_settings_that_no_logit_shows_fail(runs, copied, tmp_path):
     """Lengths, special tokens, what stands around texts, and how prompts are read."""
-    entry = json.loads((copied / "config.json").read_text())["triarch"]
-    change_config(copied, max_position_embeddings=4 * LENGTH, eos_token_id=7, triarch={**entry, "seq_length": 8})
+    change_config(copied, max_position_embeddings=4 * LENGTH, eos_token_id=7)
+    path = copied / "tokenizer.json"
+    fast = FastTokenizer.from_file(str(path))
+    fast.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 1)])
+    fast.save(str(path))
     sentence = failure(runs / "causal", copied)
-    assert "logits" not in sentence and sentence.endswith(
-        f"longest row: {LENGTH} by the checkpoint, {4 * LENGTH} by the folder; end token: 1 by the checkpoint, 7 by "
+    assert "logits" not in sentence
+    assert "; the folder's puts </s> in front of texts, and rows have nothing there; " in sentence
+    assert sentence.endswith(
+        f"; longest row: {LENGTH} by the checkpoint, {4 * LENGTH} by the folder; end token: 1 by the checkpoint, 7 by "
         "the folder."
     )
-    path = copied / "tokenizer.json"
-    template = {"single": "</s> $A", "special_tokens": [("</s>", 1)]}
-    fast = FastTokenizer.from_file(str(path))
-    fast.post_processor = processors.TemplateProcessing(**template)
-    fast.save(str(path))
-    assert "the folder's puts </s> in front of texts, and rows have nothing there" in failure(runs / "causal", copied)
 
     folder = tmp_path / "prefix"
     convert("to-hf", runs / "prefix", folder, "--no-verify")

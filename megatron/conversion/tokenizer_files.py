@@ -19,7 +19,7 @@ from megatron.basics.file_bounds import SETTINGS_BYTES, refuse_large
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.sentencepiece_model import SentencePieceModel, as_fast_tokenizer
 from megatron.conversion.tokenizer_proof import TokenizerProof, prove
-from megatron.tokenization.hugging_face_tokenizer import CONVERTIBLE_FILES
+from megatron.tokenization.hugging_face_tokenizer import CONVERTIBLE_FILES, names_of_special_tokens
 from megatron.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -109,12 +109,21 @@ def import_tokenizer(folder: Path, run_folder: Path) -> tuple[str, Path]:
             f"--load {folder} holds no tokenizer; give --tokenizer-type and --tokenizer-model of the one that the "
             "model was trained with."
         )
-    load_tokenizer("HuggingFaceTokenizer", str(folder))
+    tokenizer = load_tokenizer("HuggingFaceTokenizer", str(folder))
     settings = [name for name in (CONFIG, SPECIAL) if (folder / name).is_file()]
     templates = _chat_templates(folder)
     target = run_folder / FOLDER
     _copy(folder, (*vocabularies, *settings, *templates), target)
+    if not names_of_special_tokens(target):  # the model's config.json says them, and does not come along
+        with atomic_writer(target / SPECIAL, "w") as file:
+            file.write(json.dumps(_named_roles(tokenizer), ensure_ascii=False, indent=2) + "\n")
     return "HuggingFaceTokenizer", target
+
+
+def _named_roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """Begin and end of texts, as far as the tokenizer has them."""
+    ids = {"bos_token": tokenizer.special.begin, "eos_token": tokenizer.special.end}
+    return {role: tokenizer.piece(token) for role, token in ids.items() if token is not None}
 
 
 def _vocabularies(folder: Path) -> list[str]:

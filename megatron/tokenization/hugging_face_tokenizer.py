@@ -42,8 +42,9 @@ METASPACE = "\u2581"
 class HuggingFaceTokenizer(Tokenizer):
     """A Hugging Face tokenizer folder behind the common interface.
 
-    The end of a document is the folder's eos_token, or its sep_token where it has none (BERT). Raises UserError when
-    `source` is no such folder or names neither.
+    The end of a document is the folder's eos_token, the token of eos_token_id in a config.json beside it where the
+    tokenizer's own files do not say (the first GPT-2), or its sep_token where it has none (BERT). Raises UserError when
+    `source` is no such folder or names none of them.
     """
 
     tokenizer_type = "HuggingFaceTokenizer"
@@ -62,7 +63,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._tokenizer.encode_special_tokens = True  # means: no search for the names of special tokens in text
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values()) + 1
-        self.special = self._find_special_tokens(_special_names(folder))
+        self.special = self._find_special_tokens({**self._names_of_model(folder), **names_of_special_tokens(folder)})
         self.special.check(self.vocabulary_size, self.source)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -88,6 +89,24 @@ class HuggingFaceTokenizer(Tokenizer):
     def _encode_whole(self, texts: list[str]) -> list[NDArray[np.int32]]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def _names_of_model(self, folder: Path) -> dict[str, str]:
+        """Begin and end of texts as a model's config.json has them, by ids; nothing where there is none."""
+        path = folder / "config.json"
+        if not path.exists():
+            return {}
+        refuse_large(path, SETTINGS_BYTES)
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}  # whatever reads the model says so
+        ids = (
+            {role: content.get(f"{role}_id") for role in ("bos_token", "eos_token")}
+            if isinstance(content, dict)
+            else {}
+        )
+        known = {role: token for role, token in ids.items() if type(token) is int and 0 <= token < self.vocabulary_size}
+        return {role: name for role, token in known.items() if (name := self._tokenizer.id_to_token(token)) is not None}
 
     def _find_special_tokens(self, names: dict[str, str]) -> SpecialTokens:
         id_of = self._tokenizer.token_to_id
@@ -156,7 +175,7 @@ def _convert(folder: Path) -> FastTokenizer:
         ) from error
 
 
-def _special_names(folder: Path) -> dict[str, str]:
+def names_of_special_tokens(folder: Path) -> dict[str, str]:
     """Role (eos_token, pad_token, ...) to name, from the folder's two files; the newer one wins."""
     names: dict[str, str] = {}
     for file_name in ("special_tokens_map.json", "tokenizer_config.json"):

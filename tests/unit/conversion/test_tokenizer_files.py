@@ -204,6 +204,21 @@ def test_a_hugging_face_folder_with_added_tokens(tmp_path):
         assert theirs(text).input_ids == [*tokenizer.encode(text), tokenizer.eod_id]
 
 
+def test_ends_that_the_config_of_the_model_alone_names_come_along(tmp_path):
+    """As in the folder of the first GPT-2, whose tokenizer files name no special token."""
+    byte_level_folder(tmp_path / "theirs")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / "theirs" / name).unlink(missing_ok=True)
+    vocabulary = json.loads((tmp_path / "theirs" / "tokenizer.json").read_text())["model"]["vocab"]
+    end = vocabulary["e"]
+    with pytest.raises(UserError, match="names no eos_token"):
+        import_tokenizer(tmp_path / "theirs", tmp_path / "run")
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({"bos_token_id": 10**9, "eos_token_id": end}))
+    loaded = load_tokenizer(*map(str, import_tokenizer(tmp_path / "theirs", tmp_path / "run")), [])
+    assert loaded.special.end == end and loaded.special.begin is None
+    assert not (tmp_path / "run" / "tokenizer" / "config.json").exists()
+
+
 @pytest.mark.parametrize("is_file", [True, False])
 def test_chat_templates_come_and_leave(is_file, tmp_path):
     folder = byte_level_folder(tmp_path / "chat")

@@ -128,6 +128,9 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     model = pinned(model)
     config, tokenizer = read_record(model)
     tasks = _load_tasks(options)
+    beyond_us = tasks.sampling_faults()
+    if beyond_us:
+        raise UserError(*beyond_us)
     from megatron.cli.wire import prompt_rows_of
     from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
     from megatron.evaluation.same_requests import require_same_work

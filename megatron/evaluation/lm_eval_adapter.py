@@ -23,11 +23,11 @@ import tqdm
 from lm_eval.api.model import LM, TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import simple_evaluate
-from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.lm_eval_examples import templates_compiled_once
+from megatron.evaluation.lm_eval_sampling import sampling
 from megatron.evaluation.lm_eval_tasks import LoadedTasks
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
@@ -36,12 +36,9 @@ from megatron.evaluation.scored_rows import ScoreRequest
 from megatron.evaluation.stop_texts import Stop, StopTexts
 from megatron.tokenization.tokenizer import Tokenizer
 
-DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write
 # For standard errors that have no formula, of F1 for example: 2 % off at most, where lm-eval's 100,000 take minutes.
 BOOTSTRAP_ITERATIONS = 1000
 WEIGHTS_SHOWN = 5  # of those that a folder lacks, in a sentence
-SAMPLING_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
-GREEDY_DEFAULTS: dict[str, Any] = {"num_beams": 1, "repetition_penalty": 1.0}
 
 ScoreFunction = Callable[[Sequence[ScoreRequest]], list[Score]]
 GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Stop], list[list[int]]]
@@ -135,7 +132,9 @@ class TriarchLM(TemplateLM):
         """What the model writes after each context, up to the first of the texts that end it, without that."""
         results: dict[int, str] = {}
         for settings, numbers in _by_settings([request.args[1] for request in requests]).values():
-            options, until = self._generation_options(settings)
+            # The prompt of a decoder keeps half of the row.
+            most = self._room.targets if self._rows.is_split else self._room.total // 2
+            options, until = sampling(settings, most_new_tokens=most, micro_batch_size=self._micro_batch_size)
             contexts = [self._tokenizer.encode(requests[number].args[0]) for number in numbers]
             longest = self._rows.longest_prompt(options.max_new_tokens)
             prompts = [self._rows.prompt(context[max(len(context) - longest, 0) :]) for context in contexts]
@@ -173,29 +172,6 @@ class TriarchLM(TemplateLM):
         return {
             text: ids.tolist() for text, ids in zip(different, self._tokenizer.encode_batch(different), strict=True)
         }
-
-    def _generation_options(self, settings: Mapping[str, Any]) -> tuple[GenerationOptions, list[str]]:
-        """Settings of a task as ours, and the texts that end what is written."""
-        known = normalize_gen_kwargs(dict(settings), DEFAULT_NEW_TOKENS)
-        unknown = {
-            name: value
-            for name, value in known.items()
-            if name not in SAMPLING_SETTINGS and value != GREEDY_DEFAULTS.get(name)
-        }
-        if unknown:
-            raise UserError(
-                f"a task asks for generation with {unknown}, which --load cannot do; use --hf, or leave it."
-            )
-        limit = self._room.targets if self._rows.is_split else self._room.total // 2  # the prompt keeps its half
-        is_greedy = not known["do_sample"]
-        options = GenerationOptions(
-            max_new_tokens=max(1, min(int(known["max_gen_toks"]), limit)),
-            temperature=0.0 if is_greedy else float(known["temperature"]),
-            top_k=None if is_greedy else known.get("top_k"),
-            top_p=1.0 if is_greedy else float(known.get("top_p", 1.0)),
-            micro_batch_size=self._micro_batch_size,
-        )
-        return options, [text for text in known["until"] if text]
 
 
 def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str, dtype: str = "float32") -> LM:

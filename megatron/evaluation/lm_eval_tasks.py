@@ -26,6 +26,7 @@ from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError, nearest_name
 from megatron.evaluation.lm_eval_examples import check_examples
+from megatron.evaluation.lm_eval_sampling import sampling_faults
 from megatron.evaluation.local_data import DataSetName, LocalData, find_local_data
 from megatron.evaluation.random_accuracy import random_accuracies, tasks_by_name
 from megatron.evaluation.task_splits import TaskSplits
@@ -64,6 +65,17 @@ class LoadedTasks:
             "data of tasks": {task: sorted(files) for task, files in self.data.items()},
             "settings of tasks": json.loads(json.dumps(settings, default=handle_non_serializable)),
         }
+
+    def sampling_faults(self) -> list[str]:
+        """One sentence for each thing that a task which generates text asks for and our generation cannot do."""
+        settings = {
+            task.config.task: task.config.generation_kwargs or {}
+            for spec in self.specs
+            for _, tasks in tasks_by_name(spec)
+            for task in tasks
+            if task.OUTPUT_TYPE == "generate_until"
+        }
+        return [fault for name, own in settings.items() for fault in sampling_faults(name, own)]
 
     def random_accuracies(self) -> dict[str, float]:
         """What guessing reaches in tasks and groups of multiple choice, after they were evaluated."""

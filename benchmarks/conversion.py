@@ -3,6 +3,7 @@
     python -m benchmarks.conversion                          a Llama of 1 GB in float32, TP 2, PP 2
     python -m benchmarks.conversion --max-shard-size 20MB    written, and read again, in many files
     python -m benchmarks.conversion --one-table              nearly all of it in one table of words
+    python -m benchmarks.conversion --turned                 a GPT-2, most of whose matrices are transposed on the way
 
 The command runs in a process of its own, first on a toy, so that all is imported, then on the model. `peak` is what
 that process held at most beyond what it held in between, by the kernel's count (VmHWM, reset before): its own memory
@@ -30,7 +31,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.workplace import ROOT, python_path
-from benchmarks.sharded_run import causal_decoder, make_run, one_table
+from benchmarks.sharded_run import causal_decoder, make_run, one_table, turned
 from megatron.basics.errors import RunFault
 from megatron.checkpoint.folders import checkpoint_folder
 from megatron.checkpoint.manifest import read_manifest
@@ -60,14 +61,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000, help="of weights in float32 (default: %(default)s)")
     parser.add_argument("--max-shard-size", default="5GB", help="as the command's (default: %(default)s)")
-    parser.add_argument("--one-table", action="store_true", help="a model that is little but its table of words")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--one-table", action="store_true", help="a model that is little but its table of words")
+    kinds.add_argument("--turned", action="store_true", help="a GPT-2, whose folders hold matrices transposed")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="conversion-") as temporary:
         folder = Path(temporary)
-        shape = one_table if arguments.one_table else causal_decoder
+        shape = one_table if arguments.one_table else turned if arguments.turned else causal_decoder
         checkpoint = make_run(folder / "run", *shape(arguments.megabytes * MB))
-        make_run(folder / "toy", *causal_decoder(TOY_BYTES))
+        make_run(folder / "toy", *(turned if arguments.turned else causal_decoder)(TOY_BYTES))
         turns: dict[str, list[Turn]] = {"to-hf": [], "from-hf": [], "copy": []}
         for _ in range(arguments.rounds):
             turns["to-hf"].append(conversion("to-hf", folder, "run", "exported", arguments.max_shard_size))

@@ -46,6 +46,17 @@ def one_table(bytes_of_weights: int) -> tuple[ModelOptions, int]:
     return _llama(hidden, 2, 64, is_tied=True), max(1, bytes_of_weights // (4096 * hidden)) * 1024
 
 
+def turned(bytes_of_weights: int) -> tuple[ModelOptions, int]:
+    """(model, words) of about so many bytes in float32: GPT-2's shape, whose folders hold most matrices transposed."""
+    hidden = next(width for width in (2048, 1024, 512, 256, 64) if bytes_of_weights > 400 * width**2 or width == 64)
+    words = 16 * hidden
+    layers = max(2, round((bytes_of_weights / 4 - words * hidden) / (12 * hidden**2)))
+    model = ModelOptions(
+        num_layers=layers, hidden_size=hidden, num_attention_heads=hidden // 32, max_position_embeddings=LENGTH
+    )
+    return model, words
+
+
 def make_run(folder: Path, model: ModelOptions, words: int) -> Path:
     """Write the run folder and its tokenizer beside it; the folder of the checkpoint."""
     folder.mkdir()

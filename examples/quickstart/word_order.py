@@ -63,9 +63,9 @@ def main() -> None:
     parser.add_argument("--output-folder", required=True, help="Where validation.jsonl goes.")
     arguments = parser.parse_args()
     try:
-        lines = Path(arguments.input).read_text("utf-8").splitlines()
-        documents = [json.loads(line)["text"] for line in lines]
-    except (OSError, ValueError, KeyError) as error:
+        with open(arguments.input, encoding="utf-8") as file:
+            documents = [json.loads(line)["text"] for line in file]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--input {arguments.input} is not JSONL with a text in each line ({error}).") from error
     made = [found for document in documents for piece in pieces(document) if (found := example(piece)) is not None]
     if not made:

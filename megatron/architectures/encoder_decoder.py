@@ -32,7 +32,13 @@ class EncoderDecoder(LanguageModel):
     name: ClassVar[str] = "encoder_decoder"
     accepts: ClassVar[tuple[type, ...]] = (SequencePair,)
     ignores: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "data": ("begin_with_start_token", "reset_attention_mask", "reset_position_ids", "eod_mask_loss"),
+        "data": (
+            "begin_with_start_token",
+            "start_token",
+            "reset_attention_mask",
+            "reset_position_ids",
+            "eod_mask_loss",
+        ),
         "layout": ("decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"),
     }
     balances_stages: ClassVar[bool] = True

@@ -35,11 +35,16 @@ def checkpoints_of(run_folder: Path) -> list[tuple[int, Path]]:
 
     The folders themselves are the truth; latest_checkpointed_iteration.txt is written for people and other tools.
     """
+    return [entry for entry in named_checkpoints(run_folder) if (entry[1] / MANIFEST_NAME).is_file()]
+
+
+def named_checkpoints(run_folder: Path) -> list[tuple[int, Path]]:
+    """The same of every folder with the name of a checkpoint; one without a manifest is a copy that is not whole."""
     found = []
     if run_folder.is_dir():
         for path in run_folder.iterdir():
             match = _NAME.fullmatch(path.name)
-            if match and (path / MANIFEST_NAME).is_file():
+            if match and path.is_dir():
                 found.append((int(match.group(1)), path))
     return sorted(found)
 

@@ -56,8 +56,10 @@ def load_newest(
                 share_weights(optimizer)
             return Loaded(folder, read_manifest(folder).contents, tuple(rejected))
         rejected.append(damage)
-        if grid.is_main:
+        if grid.is_main and iteration is None:
             say(f"warning: {damage}; trying the checkpoint before it.")
+    if iteration is not None:
+        raise UserError(f"{rejected[-1]}; name another checkpoint with --load-iteration.")
     raise UserError(f"{run_folder} holds no checkpoint that can be loaded: {rejected[-1]}.")
 
 

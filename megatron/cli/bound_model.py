@@ -14,6 +14,7 @@ from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.same_requests import require_same_requests
 from megatron.evaluation.score import Score, score
 from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.evaluation.stop_texts import Stop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,9 +76,7 @@ def _writer(
 ) -> GenerateFunction:
     """`generate` of this model, with a bar on the main rank."""
 
-    def write_all(
-        prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Callable[[list[int]], bool]
-    ) -> list[list[int]]:
+    def write_all(prompts: Sequence[Sequence[int]], options: GenerationOptions, stop: Stop) -> list[list[int]]:
         require_same_requests(prompts, grid)
         at_most = -(-len(prompts) // grid.data_size) * options.max_new_tokens  # texts may end themselves
         with _bar("generate at most", at_most, "token", grid) as advance:

@@ -76,7 +76,7 @@ class CheckpointSide:
         from megatron.conversion.parity import our_logits
 
         with _world_of_one(self.config, device) as grid, torch.no_grad():
-            chunks = load_model(self.trained, self.config, self.tokenizer, device, grid, dtype=torch.float32)
+            chunks, _ = load_model(self.trained, self.config, self.tokenizer, device, grid, dtype=torch.float32)
             for name, parameter in (named for chunk in chunks for named in chunk.named_parameters()):
                 if precision.from_masters:
                     parameter.copy_(self.weights.read(name, master=True))
@@ -126,13 +126,51 @@ class FolderSide:
         loaded.round_weights(precision.rounded)
         return compare(ours, loaded.logits(sample, words, advance), sample)
 
-    def tokenizer_parity(self, tokenizer: Tokenizer, text: SampleText, *, is_wanted: bool) -> TokenizerParity:
+    def tokenizer_parity(self, ours: CheckpointSide, text: SampleText, *, is_wanted: bool) -> TokenizerParity:
         """The folder's tokenizer beside that of the run, if it should be the same one."""
-        from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers
+        from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers, compare_what_is_around
 
         if not is_wanted:
             return TokenizerParity(None, "not compared: another one was given")
-        return compare_tokenizers(tokenizer, self.path, text.text, with_code=self.with_code)
+        parity = compare_tokenizers(ours.tokenizer, self.path, text.text, with_code=self.with_code)
+        if not parity.is_same:
+            return parity
+        return compare_what_is_around(
+            parity,
+            ours.tokenizer,
+            self.path,
+            ours.described,
+            with_code=self.with_code,
+            is_export=self.has_objective_of(ours),
+        )
+
+    def has_objective_of(self, ours: CheckpointSide) -> bool:
+        """Whether we wrote it from a checkpoint that was trained for the same."""
+        before = self.plan.provenance
+        return before is not None and before.objective == ours.config.objective
+
+    def different_settings(self, ours: CheckpointSide, *, same_tokenizer: bool) -> tuple[str, ...]:
+        """What its config says and that is not so of the checkpoint."""
+        from megatron.conversion.setting_parity import different_settings
+
+        return tuple(
+            different_settings(
+                ours.described,
+                self.plan.described,
+                is_export=self.is_export_of_ours,
+                same_objective=self.has_objective_of(ours),
+                same_tokenizer=same_tokenizer,
+            )
+        )
+
+
+def foresee(text: SampleText, tokenizer: Tokenizer, described: DescribedModel) -> None:
+    """Raise UserError for what would keep `judge` from comparing, while nothing is written yet."""
+    from megatron.conversion.verification_sample import cut_sample
+    from megatron.device.device import require_supported_versions
+
+    require_supported_versions()
+    cut_sample(tokenizer.encode(text.text), described)
 
 
 def judge(
@@ -164,7 +202,8 @@ def judge(
     sample = cut_sample(ours.tokenizer.encode(text.text), as_read)
     precision = Precision.of(ours.weights, theirs.plan)
     pairs = pairs_with(ours.described, theirs.plan)
-    size = sum(stored.nbytes for stored in theirs.plan.folder.tensors.values())
+    plan = theirs.plan
+    size = sum(plan.folder.tensors[stored].nbytes for stored in plan.matching.names.values())
     with progress("compare weights", size, "B", unit_scale=True) as bar:
         weights = compare_weights(pairs, theirs.plan, ours.weights, precision, bar.advance)
     with progress("compare logits", 2 * len(sample.rows), "row") as bar:
@@ -181,7 +220,8 @@ def judge(
         tolerance=parity.default_tolerance if tolerance is None else tolerance,
         parity=parity,
         weights=weights,
-        tokenizer=theirs.tokenizer_parity(ours.tokenizer, text, is_wanted=same_tokenizer),
+        tokenizer=theirs.tokenizer_parity(ours, text, is_wanted=same_tokenizer),
+        settings=theirs.different_settings(ours, same_tokenizer=same_tokenizer),
     )
     return verdict, theirs
 
@@ -189,7 +229,7 @@ def judge(
 def _as_read(described: DescribedModel, theirs: FolderSide) -> DescribedModel:
     """The checkpoint's model with what the folder makes of rows. Raises UserError where these are different models."""
     other = theirs.plan.described
-    reads_causally = (described.architecture, other.architecture) == ("prefix_decoder", "causal_decoder")
+    reads_causally = other.architecture == "causal_decoder" and theirs.plan.family.holds_as_causal(described)
     if described.architecture != other.architecture and not reads_causally:
         raise UserError(
             f"{theirs.path} holds another architecture ({other.architecture}) than the checkpoint "

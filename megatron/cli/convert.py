@@ -140,6 +140,12 @@ def _no_verify_stands_alone(comparison: ComparisonOptions, no_comparison: NoComp
         yield from comparison.without_effect(("verify_text", "tolerance"), "with --no-verify")
 
 
+def _kind_of_a_tokenizer_that_is_given(source: SourceOptions, import_options: ImportOptions) -> Iterator[str]:
+    """The folder's own tokenizer says itself what it is."""
+    if source.tokenizer_model is None:
+        yield from import_options.without_effect(("tokenizer_type",), "without --tokenizer-model")
+
+
 def _save_is_free(target: TargetOptions) -> Iterator[str]:
     """Nothing is overwritten."""
     yield from occupied("--save", str(target.save))
@@ -161,4 +167,5 @@ RULES = (
     _family_is_known,
     _hf_is_a_folder,
     _no_verify_stands_alone,
+    _kind_of_a_tokenizer_that_is_given,
 )

@@ -19,6 +19,7 @@ def describe_run(config: RunConfig, tokenizer: Tokenizer, dtype: str = "float32"
     """The model of a run; dtype: of its weights, as torch prints it without `torch.`."""
     rules = row_rules(config, tokenizer)
     has_encoder = config.architecture == "encoder_decoder"
+    begin = None if has_encoder else tokenizer.special.begin
     return DescribedModel(
         architecture=config.architecture,
         model=config.model,
@@ -27,9 +28,8 @@ def describe_run(config: RunConfig, tokenizer: Tokenizer, dtype: str = "float32"
         begins_with_start_token=rules.begins_with_start_token,
         ends_inputs=OBJECTIVES[config.objective].ends_inputs,
         reads_running_text=OBJECTIVES[config.objective].produces is RunningText,
-        start_token=rules.start_token if rules.begins_with_start_token else None,
+        start_token=rules.start_token if rules.begins_with_start_token else begin,
         end_token=tokenizer.eod_id,
-        # A decoder behind an encoder begins with it.
-        pad_token=rules.start_token if has_encoder else tokenizer.special.pad,
+        pad_token=tokenizer.pad_id if has_encoder else tokenizer.special.pad,  # decoders behind encoders begin with it
         dtype=dtype,
     )

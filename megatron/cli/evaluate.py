@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from megatron.basics.errors import UserError
 from megatron.basics.option import Options
+from megatron.cli.evaluation_report import report_in_the_way
 from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
@@ -24,15 +23,15 @@ from megatron.evaluation.eai_eval import EAI_TASKS
 from megatron.evaluation.options import EvaluationOptions, ScoredModelOptions
 
 if TYPE_CHECKING:
+    from megatron.checkpoint.load import Loaded
     from megatron.evaluation.answering_model import TrainedModel
     from megatron.evaluation.lm_eval_tasks import LoadedTasks
     from megatron.layout.grid import Grid
 
 DESCRIPTION = "Score a trained model on tasks of lm-eval and T0-Eval; alone or under torchrun, on any layout."
 SECTIONS: dict[str, type[Options]] = {"scored_model": ScoredModelOptions, "evaluation": EvaluationOptions}
-OWN_MODEL_FILE = Path(__file__).parents[1] / "conversion" / "modeling_files" / "modeling_triarch.py"
 NO_TASKS: dict[str, Any] = {"results": {}, "n-shot": {}}  # the form of lm-eval's results
-ONLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model: ScoredModelOptions = sections["scored_model"]
     options: EvaluationOptions = sections["evaluation"]
     if options.data_dir is not None:
-        os.environ.update(dict.fromkeys(ONLINE, "1"))  # the libraries read it when they are imported
+        os.environ.update(dict.fromkeys(OFFLINE, "1"))  # the libraries read it when they are imported
     quiet_libraries()
     if model.hf is not None:
         _report(_score_folder(model, options), options)
@@ -61,11 +60,6 @@ def _model_is_there(scored_model: ScoredModelOptions) -> Iterator[str]:
         yield f"{flag} {folder} is not a folder; check the path."
     elif scored_model.hf and not (Path(scored_model.hf) / "config.json").is_file():
         yield f"--hf {folder} holds no config.json; give a folder that transformers or our export has written."
-    elif scored_model.hf and _needs_code(Path(scored_model.hf)) and not _is_ours(Path(scored_model.hf)):
-        yield (
-            f"--hf {folder} needs code of its own, and not the file that this version exports; export the run again, "
-            "or score it with --load."
-        )
 
 
 def _folders_are_there(evaluation: EvaluationOptions) -> Iterator[str]:
@@ -84,6 +78,7 @@ def _report_can_be_written(evaluation: EvaluationOptions) -> Iterator[str]:
     """The end of hours of work has a place."""
     if evaluation.output_path is not None:
         yield from unwritable("--output-path", evaluation.output_path)
+        yield from report_in_the_way(evaluation.output_path)
 
 
 def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
@@ -94,70 +89,80 @@ def _one_process_with_hf(scored_model: ScoredModelOptions) -> Iterator[str]:
 
 def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict[str, Any]:
     """Results of an exported folder, by lm-eval's own class."""
+    from megatron.cli.scored_folder import check_scored_folder
     from megatron.device.device import choose_device
     from megatron.evaluation.lm_eval_adapter import evaluate, exported_model
     from megatron.evaluation.lm_eval_answers import ExportedModel
 
     device = choose_device(model.device)  # lm-eval's own choice is CUDA, whether there is one or not
     folder = Path(str(model.hf))
+    with_code = check_scored_folder(folder)
     tasks = _load_tasks(options)
     questions = read_questions(options, is_main=True) if options.t0_eval else None
     lm = exported_model(
         folder,
-        runs_its_code=_is_ours(folder),
+        runs_its_code=with_code,
         batch_size=options.micro_batch_size,
         device=device.torch_device.type,
+        dtype=model.dtype,
     )
     results = evaluate(lm, tasks, **_settings(options)) if tasks else dict(NO_TASKS)
     if questions:
         results["t0_eval"] = answer(questions, ExportedModel(lm), options.limit, say_on_standard_error)
-    facts = {"name": folder.resolve().name, "checkpoint": str(folder), "scoring_rule": "lm-eval's class hf"}
+    rule = "lm-eval's class hf"
+    if lm.backend == "causal":
+        rule += ", which scores answers behind contexts that are read from left to right"
+    facts = {
+        "name": folder.resolve().name,
+        "checkpoint": str(folder),
+        "dtype": model.dtype,
+        "scoring_rule": rule,
+    }
     return results | {"triarch": facts | _task_facts(options, tasks)}
-
-
-def _needs_code(folder: Path) -> bool:
-    """transformers would have to run code from the folder."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False  # transformers says what is wrong with it
-    return isinstance(config, dict) and bool(config.get("auto_map"))
-
-
-def _is_ours(folder: Path) -> bool:
-    """The folder's code is the file that we export, so that running it runs nobody else's."""
-    shipped = folder / OWN_MODEL_FILE.name
-    others = {path.name for path in folder.glob("*.py")} - {shipped.name}
-    return shipped.is_file() and not others and filecmp.cmp(shipped, OWN_MODEL_FILE, shallow=False)
 
 
 def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
     """Score a run of ours and write the report on the main rank. A collective."""
-    from megatron.cli.trained_model import load_model, read_record
+    from megatron.cli.trained_model import load_model, pinned, read_record
     from megatron.device.device import choose_device, require_supported_versions
 
     require_supported_versions()
     device = choose_device(model.device)
+    import torch
+
+    model = pinned(model)
     config, tokenizer = read_record(model)
     tasks = _load_tasks(options)
+    beyond_us = tasks.sampling_faults() if tasks else []
+    if beyond_us:
+        raise UserError(*beyond_us)
     questions = read_questions(options, is_main=os.environ.get("RANK", "0") == "0") if options.t0_eval else None
     from megatron.cli.bound_model import bound_model
     from megatron.cli.wire import prompt_rows_of
-    from megatron.evaluation.same_requests import require_same_requests
+    from megatron.evaluation.same_requests import require_same_work
     from megatron.layout import grid as grids
 
     prompt_rows = prompt_rows_of(config, tokenizer)
     grid = grids.initialise(config.layout, device)
     try:
-        chunks = load_model(model, config, tokenizer, device, grid)
+        require_same_work(
+            {
+                "the checkpoint": model.load_iteration,
+                "its settings": config.as_dict(),
+                "flags": [model.dtype, *_settings(options).values()],
+                **(tasks.outline() if tasks else {"tasks": []}),
+                "prompts of T0-Eval": questions.outline if questions else [],
+            },
+            grid,
+        )
+        chunks, loaded = load_model(model, config, tokenizer, device, grid, dtype=getattr(torch, model.dtype))
         trained = bound_model(chunks, grid, device, tokenizer, prompt_rows, options.micro_batch_size)
         results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
         if questions:
-            require_same_requests(questions.outline, grid)
             say = say_on_standard_error if grid.is_main else lambda _: None
             results["t0_eval"] = answer(questions, trained, options.limit, say)
         if grid.is_main:
-            facts = _run_facts(model, results.pop("scoring_rule", prompt_rows.rule))
+            facts = _run_facts(model, loaded, results.pop("scoring_rule", prompt_rows.rule))
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)
         grids.wait_for_all()
     finally:
@@ -207,17 +212,15 @@ def _settings(options: EvaluationOptions) -> dict[str, Any]:
     return {"limit": options.limit, "num_fewshot": options.num_fewshot, "batch_size": options.micro_batch_size}
 
 
-def _run_facts(model: ScoredModelOptions, rule: str) -> dict[str, Any]:
+def _run_facts(model: ScoredModelOptions, loaded: Loaded, rule: str) -> dict[str, Any]:
     """What the results say of the model."""
-    from megatron.cli.origin import Origin, newest_checkpoint
     from megatron.cli.run_record import lineage_line
 
-    run = Path(str(model.load))
-    _, folder, contents = newest_checkpoint(Origin(run, model.load_iteration, weights_only=True))
     return {
-        "name": run.resolve().name,
-        "checkpoint": str(folder),
-        "lineage": lineage_line(contents.lineage),
+        "name": Path(str(model.load)).resolve().name,
+        "checkpoint": str(loaded.folder),
+        "lineage": lineage_line(loaded.contents.lineage),
+        "dtype": model.dtype,
         "scoring_rule": rule,
         "tensor_model_parallel_size": model.tensor_model_parallel_size,
         "pipeline_model_parallel_size": model.pipeline_model_parallel_size,
@@ -229,7 +232,12 @@ def _task_facts(options: EvaluationOptions, tasks: LoadedTasks | None) -> dict[s
     asked = {"eai_eval": options.eai_eval, "limit": options.limit}
     if tasks is None:
         return asked
-    return asked | {"random": tasks.random_accuracies(), "missing": tasks.missing, "data": tasks.data}
+    return asked | {
+        "random": tasks.random_accuracies(),
+        "missing": tasks.missing,
+        "data": tasks.data,
+        "data_sets": tasks.data_sets,
+    }
 
 
 def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:
@@ -238,6 +246,6 @@ def _report(content: Mapping[str, Any], options: EvaluationOptions) -> None:
     from megatron.evaluation.results import Results
 
     run = Results(content["triarch"]["name"], content)
-    print(markdown([run]), end="")
     if options.output_path is not None:
         write_report(Path(options.output_path), [run])
+    print(markdown([run]), end="")  # last: who reads it may leave, as in `| head`

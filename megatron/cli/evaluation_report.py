@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class ComparisonOptions(Options):
             yield "--results is missing; give the results.json of one or more evaluations."
         if self.names and len(self.names) != len(self.results):
             yield f"--names has {len(self.names)} names for {len(self.results)} files of --results; give one for each."
+        for flag, values in (("--results", [*map(os.path.realpath, self.results)]), ("--names", self.names)):
+            for value in dict.fromkeys(value for value in values if values.count(value) > 1):
+                yield f"{flag} has {value} more than once; every run needs a name of its own."
 
 
 SECTIONS: dict[str, type[Options]] = {"comparison": ComparisonOptions}
@@ -51,17 +55,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     sections = parse(arguments, SECTIONS, description=DESCRIPTION, rules=(_report_can_be_written,))
     options: ComparisonOptions = sections["comparison"]
     runs = [read_results(Path(path)) for path in options.results]
-    if options.names:
-        runs = [Results(name, run.content) for name, run in zip(options.names, runs, strict=True)]
-    print(markdown(runs), end="")
+    names = options.names or _told_apart([run.name for run in runs], options.results)
+    runs = [Results(name, run.content) for name, run in zip(names, runs, strict=True)]
     if options.output_path:
         write_report(Path(options.output_path), runs)
+    print(markdown(runs), end="")
+
+
+def _told_apart(names: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Names of runs; behind those that are equal stand the ends of their files' paths, as long as it takes."""
+    paths = [Path(file).resolve() for file in files]
+    ends = [(path.parent if path.name == "results.json" else path).parts for path in paths]
+    longer = list(names)
+    for length in range(1, max(map(len, ends)) + 1):
+        if len({*longer}) == len(longer):
+            break
+        longer = [
+            f"{name} ({Path(*end[-length:])})" if names.count(name) > 1 else name
+            for name, end in zip(names, ends, strict=True)
+        ]
+    return longer
 
 
 def _report_can_be_written(comparison: ComparisonOptions) -> Iterator[str]:
     """The pictures have a place."""
     if comparison.output_path is not None:
         yield from unwritable("--output-path", comparison.output_path)
+        yield from report_in_the_way(comparison.output_path)
+
+
+def report_in_the_way(folder: str) -> Iterator[str]:
+    """A fault for each file of a report whose name a folder has; before hours of work."""
+    for name in ("results.json", "results.md", "results.html", CHART_FILE, T0_CHART_FILE):
+        path = Path(folder) / name
+        if path.is_dir():
+            yield f"--output-path {folder}: {path} is a folder, where a file has to stand; choose another path."
 
 
 def write_report(folder: Path, runs: Sequence[Results]) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.basics.errors import UserError
 from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents
-from megatron.checkpoint.folders import checkpoints_of
 from megatron.checkpoint.manifest import read_manifest
-from megatron.cli.comparison import judge
+from megatron.cli.comparison import foresee, judge
 from megatron.cli.described_run import describe_run
-from megatron.cli.origin import Origin, newest_checkpoint
+from megatron.cli.origin import chosen_checkpoint
 from megatron.cli.run_config import RunConfig
 from megatron.cli.trained_model import read_record
-from megatron.cli.verify import conclude, keep
+from megatron.cli.verify import conclude
 from megatron.conversion.options import CheckpointChoice, ComparisonOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import Provenance
 from megatron.evaluation.options import TrainedModelOptions
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from megatron.conversion.checkpoint_weights import CheckpointWeights
     from megatron.conversion.export import ExportPlan
     from megatron.tokenization.tokenizer import Tokenizer
+
+
+logger = logging.getLogger(__name__)
 
 
 def to_hf(
@@ -44,18 +46,18 @@ def to_hf(
 
     text = sample_text(comparison.verify_text) if comparison else None
     run_folder, save = Path(str(source.load)), Path(str(target.save))
-    if not checkpoints_of(run_folder):
-        raise UserError(
-            f"--load {run_folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders."
-        )
     # The run may be training on: what is checked here is what will be read.
-    iteration, folder, contents = newest_checkpoint(Origin(run_folder, checkpoint.load_iteration, weights_only=True))
+    iteration, folder, contents = chosen_checkpoint(run_folder, checkpoint.load_iteration)
     trained = TrainedModelOptions(
         load=source.load, load_iteration=iteration, tokenizer_model=source.tokenizer_model, device="cpu"
     )
     config, tokenizer = read_record(trained)
     plan, weights = _plan(folder, config, tokenizer, target)
     from_masters = plan.choice.described.dtype == "float32" and weights.dtype != "float32" and weights.has_masters
+    for loss in plan.choice.family.lost(plan.choice.described):
+        logger.warning("warning: %s", loss)
+    if text:
+        foresee(text, tokenizer, plan.choice.described)
     require_space(save, plan.size)
     _write(plan, weights, tokenizer, _provenance(config, contents), save, from_masters=from_masters)
     print(
@@ -72,8 +74,7 @@ def to_hf(
             tokenizer_model=source.tokenizer_model,
             tolerance=comparison.tolerance,
         )
-        keep(verdict, save)
-        conclude(verdict, save)
+        conclude(verdict, save, keep_in=save)
     return save
 
 
@@ -101,6 +102,7 @@ def _provenance(config: RunConfig, contents: Contents) -> Provenance:
         seq_length=config.data.seq_length,
         decoder_seq_length=config.data.decoder_seq_length,
         begin_with_start_token=config.data.begin_with_start_token,
+        start_token=config.data.start_token,
         ends_inputs=OBJECTIVES[config.objective].ends_inputs,
     )
 

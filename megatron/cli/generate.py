@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from megatron.basics.option import Options
 from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.start_up import quiet_libraries
-from megatron.cli.trained_model import load_model, read_record, run_folder_exists
+from megatron.cli.trained_model import load_model, pinned, read_record, run_folder_exists
 from megatron.evaluation.options import GenerationOptions, TrainedModelOptions
 
 if TYPE_CHECKING:
@@ -43,11 +44,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     require_supported_versions()
     device = choose_device(trained.device)
+    trained = pinned(trained)
     config, tokenizer = read_record(trained)
+    from megatron.evaluation.same_requests import require_same_work
     from megatron.layout import grid as grids
 
     grid = grids.initialise(config.layout, device)
     try:
+        require_same_work(
+            {
+                "the checkpoint": trained.load_iteration,
+                "its settings": config.as_dict(),
+                "flags": asdict(replace(options, output_path=None)),
+            },
+            grid,
+        )
         _generate(trained, options, config, tokenizer, device, grid)
     finally:
         grids.shut_down()
@@ -88,9 +99,10 @@ def _generate(
     prompt_rows = prompt_rows_of(config, tokenizer)
     encode = tokenizer.encode_with_special if options.special_tokens else tokenizer.encode
     written = WrittenTexts(options, tokenizer, prompt_rows.rules.end_token)
-    prompts = [encode(text) or [tokenizer.eod_id] for text in _prompts(options, grid)]
+    texts = _prompts(options, grid)
+    prompts = [prompt_rows.prompt(encode(text)) for text in texts]
     check_lengths(prompts, options, prompt_rows)
-    chunks = load_model(trained, config, tokenizer, device, grid)
+    chunks, _ = load_model(trained, config, tokenizer, device, grid)
     # Texts of similar length go through the model at once; whoever ends the command keeps the portions before.
     portion = PASSES_OF_A_PORTION * grid.data_size * options.micro_batch_size
     total = -(-len(prompts) // grid.data_size) * options.max_new_tokens
@@ -110,7 +122,7 @@ def _generate(
                 advance=bar.advance if bar else lambda _: None,
             )
             if grid.is_main:
-                written.hand_over(own, new_tokens)
+                written.hand_over(texts[first : first + portion], own, new_tokens)
 
 
 def _prompts(options: GenerationOptions, grid: Grid) -> list[str]:

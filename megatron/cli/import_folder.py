@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +17,13 @@ from megatron.basics.progress import progress
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.options import CheckpointOptions
 from megatron.cli.chosen_cell import USUAL_OBJECTIVES
-from megatron.cli.comparison import judge
+from megatron.cli.comparison import foresee, judge
 from megatron.cli.cross_checks import SETTING_RULES
 from megatron.cli.flags import broken_rules
+from megatron.cli.imported_tokens import start_setting, with_start_token
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.cli.run_record import tokenizer_record, write_run_record
-from megatron.cli.verify import conclude, keep
+from megatron.cli.verify import conclude
 from megatron.cli.wire_rows import build_objective
 from megatron.conversion.options import ComparisonOptions, ImportOptions, SourceOptions, TargetOptions
 from megatron.conversion.provenance import imported_stage
@@ -54,12 +57,24 @@ def from_hf(
     text = sample_text(comparison.verify_text) if comparison else None
     folder, save = Path(str(source.load)), Path(str(target.save)).resolve()
     plan = plan_import(folder, family=target.family, dtype=target.dtype)
+    for remark in plan.family.remarks(plan.folder.config, plan.described):
+        logger.warning("warning: %s", remark)
+    faults: list[str] = []
     if comparison:
-        brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
-    objective = _objective(plan, options)
-    require_space(save, plan.size)
+        with _noted(faults):
+            brings_our_code(folder, plan.folder.config, plan.family, plan.described)  # refuses that of others
+    with _noted(faults):
+        objective = _objective(plan, options)
+    with _noted(faults):
+        require_space(save, plan.size)
     with new_folder(save) as work:
-        tokenizer = _tokenizer(plan, source, options, work, save)
+        with _noted(faults):
+            tokenizer = _tokenizer(plan, source, options, work, save)
+        if faults:
+            raise UserError(*faults)
+        if text:
+            foresee(text, tokenizer, plan.described)
+        plan = replace(plan, described=with_start_token(plan, tokenizer, _tokenizer_folder(plan, source)))
         plan = replace(plan, described=_with_room_for(plan, tokenizer))
         config = _run_config(plan, objective, options, tokenizer, save)
         lineage = [imported_stage(config.architecture, objective, folder.resolve().name)]
@@ -80,9 +95,17 @@ def from_hf(
     if text and comparison:
         has_own_tokenizer = source.tokenizer_model is None
         verdict, _ = judge(save, 0, folder, text, same_tokenizer=has_own_tokenizer, tolerance=comparison.tolerance)
-        keep(verdict, save)
-        conclude(verdict, save)
+        conclude(verdict, save, keep_in=save)
     return save
+
+
+@contextlib.contextmanager
+def _noted(faults: list[str]) -> Iterator[None]:
+    """Keep what is wrong in the block, so that it is told with all the rest."""
+    try:
+        yield
+    except UserError as error:
+        faults += error.faults
 
 
 def _objective(plan: ImportPlan, options: ImportOptions) -> str:
@@ -129,6 +152,12 @@ def _tokenizer(plan: ImportPlan, source: SourceOptions, options: ImportOptions, 
     return tokenizer
 
 
+def _tokenizer_folder(plan: ImportPlan, source: SourceOptions) -> Path | None:
+    """Where AutoTokenizer finds the tokenizer; None for a file."""
+    folder = plan.folder.path if source.tokenizer_model is None else Path(source.tokenizer_model)
+    return folder if folder.is_dir() else None
+
+
 def _with_room_for(plan: ImportPlan, tokenizer: Tokenizer) -> DescribedModel:
     """The model with tables that are as long for the words that have a token as for all of them."""
     described = plan.described
@@ -155,6 +184,7 @@ def _run_config(
             seq_length=options.seq_length or (before.seq_length if before else described.max_positions),
             decoder_seq_length=before.decoder_seq_length if before else None,
             begin_with_start_token=described.begins_with_start_token,
+            start_token=start_setting(plan, tokenizer),
             tokenizer_type=tokenizer.tokenizer_type,
             tokenizer_model=tokenizer.source,
         ),

@@ -26,6 +26,7 @@ GO_TOGETHER: dict[str, tuple[str, ...]] = {
     "data_path": PATHS,
     "train_data_path": PATHS,
     "pack_documents": DOCUMENT_RULES,
+    "begin_with_start_token": ("start_token",),
     "lr_decay_style": SCHEDULE,
     "bf16": PRECISION,
     "fp16": PRECISION,

@@ -65,3 +65,23 @@ def newest_checkpoint(origin: Origin) -> tuple[int, Path, Contents]:
     if fault is None:
         raise UserError(f"--load-iteration {origin.iteration}: {origin.run_folder} has no such checkpoint.")
     raise UserError(f"{origin.run_folder} holds no checkpoint that can be loaded: {fault}.")
+
+
+def chosen_checkpoint(run_folder: Path, iteration: int | None) -> tuple[int, Path, Contents]:
+    """The same of the checkpoint of that iteration, of the newest where it is None, and never of another one.
+
+    What a conversion is made of or compared with is asked for by name. Raises UserError for a damaged one.
+    """
+    if not folders.checkpoints_of(run_folder):
+        raise UserError(
+            f"--load {run_folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders."
+        )
+    found = folders.named_checkpoints(run_folder)
+    chosen = found[-1][0] if iteration is None else iteration
+    if chosen not in dict(found):
+        raise UserError(f"--load-iteration {chosen}: {run_folder} has no such checkpoint.")
+    folder = dict(found)[chosen]
+    try:
+        return chosen, folder, read_manifest(folder).contents
+    except CorruptCheckpoint as fault:
+        raise UserError(f"{fault}; name another checkpoint with --load-iteration.") from fault

@@ -67,6 +67,7 @@ class NumberedVocabulary:
         last = self.vocabulary_size - 1
         return SpecialTokens(
             end=self.eod_id,
+            begin=9,
             pad=self.pad_id,
             mask=2,
             mode_tokens=(3, 4, 5),

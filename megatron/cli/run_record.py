@@ -139,6 +139,7 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         ("data", "seq_length"),
         ("data", "decoder_seq_length"),
         ("data", "begin_with_start_token"),
+        ("data", "start_token"),
         ("data", "pack_documents"),
         ("data", "reset_attention_mask"),
         ("data", "reset_position_ids"),

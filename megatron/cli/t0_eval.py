@@ -30,10 +30,10 @@ class T0Questions:
     templates: str
 
     @property
-    def outline(self) -> list[bytes]:
+    def outline(self) -> list[str]:
         """What is asked how often, in its order: ranks that differ in this would wait for one another."""
         return [
-            f"{task.task.name} {prompt.template.name} {len(prompt.questions)}".encode()
+            f"{task.task.name} {prompt.template.name} {len(prompt.questions)}"
             for task in self.tasks
             for prompt in task.prompts
         ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from megatron.basics.divisors import nearest_divisor
 from megatron.basics.errors import UserError
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from megatron.checkpoint.contents import Contents
+    from megatron.checkpoint.load import Loaded
     from megatron.device.device import Device
     from megatron.layout.grid import Grid
     from megatron.tokenization.tokenizer import Tokenizer
+
+Chosen = TypeVar("Chosen", bound=TrainedModelOptions)
 
 
 def run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
@@ -37,16 +41,20 @@ def run_folder_exists(trained_model: TrainedModelOptions) -> Iterator[str]:
         yield f"--load {trained_model.load} is not a folder; check the path."
 
 
+def pinned(trained: Chosen) -> Chosen:
+    """The same with the checkpoint that is the newest one now as its iteration. Raises UserError for a damaged one.
+
+    The run may be training on: what is checked, loaded and named in results has to be one checkpoint.
+    """
+    return replace(trained, load_iteration=_newest(trained)[0])
+
+
 def read_record(trained: TrainedModelOptions) -> tuple[RunConfig, Tokenizer]:
     """Settings and tokenizer of the run, on the layout of this command. Raises UserError."""
-    from megatron.checkpoint.folders import checkpoints_of
-    from megatron.cli.origin import Origin, newest_contents
     from megatron.tokenization.tokenizer import load_tokenizer
 
     folder = Path(str(trained.load))
-    if not checkpoints_of(folder):
-        raise UserError(f"--load {folder} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
-    contents = newest_contents(Origin(folder, trained.load_iteration, weights_only=True))
+    _, contents = _newest(trained)
     config = replace(RunConfig.from_dict(contents.run, source=str(folder)), layout=trained.layout)
     known = {
         "architecture": config.architecture,
@@ -72,8 +80,11 @@ def load_model(
     grid: Grid,
     *,
     dtype: torch.dtype | None = None,
-) -> list[nn.Module]:
-    """The chunks of this rank with the weights of the checkpoint. A collective. dtype: that of the run where None."""
+) -> tuple[list[nn.Module], Loaded]:
+    """The chunks of this rank with the weights of a checkpoint, and which one that is. A collective.
+
+    dtype: that of the run where None.
+    """
     from megatron.checkpoint.load import load_newest
     from megatron.cli.training import speaker
     from megatron.cli.wire import attention_backend, model_recipe
@@ -86,7 +97,15 @@ def load_model(
     say = speaker(grid)
     loaded = load_newest(Path(str(trained.load)), grid, chunks, None, iteration=trained.load_iteration, say=say)
     say(f"loaded {loaded.folder}")
-    return chunks
+    return chunks, loaded
+
+
+def _newest(trained: TrainedModelOptions) -> tuple[int, Contents]:
+    """Iteration of the checkpoint that is asked for, and what it says of itself."""
+    from megatron.cli.origin import chosen_checkpoint
+
+    iteration, _, contents = chosen_checkpoint(Path(str(trained.load)), trained.load_iteration)
+    return iteration, contents
 
 
 def _shares_are_equal(model: ModelOptions, layout: LayoutOptions) -> Iterator[str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron.basics.errors import RunFault, UserError
-from megatron.checkpoint.folders import checkpoints_of
 from megatron.cli.comparison import judge
-from megatron.cli.origin import Origin, newest_checkpoint
+from megatron.cli.origin import chosen_checkpoint
 from megatron.conversion.options import CheckpointChoice, ComparisonOptions, FolderOptions, SourceOptions
 
 if TYPE_CHECKING:
     from megatron.conversion.verdict import Verdict
+
+logger = logging.getLogger(__name__)
 
 
 def verify(
@@ -22,10 +24,8 @@ def verify(
     from megatron.conversion.verification_sample import sample_text
 
     run, folder = Path(str(source.load)), Path(str(target.hf))
-    if not checkpoints_of(run):
-        raise UserError(f"--load {run} holds no complete checkpoint; give a run folder with iter_NNNNNNN folders.")
     # The run may be training on: what is checked here is what will be read.
-    iteration, _, _ = newest_checkpoint(Origin(run, checkpoint.load_iteration, weights_only=True))
+    iteration, _, _ = chosen_checkpoint(run, checkpoint.load_iteration)
     verdict, theirs = judge(
         run,
         iteration,
@@ -34,23 +34,32 @@ def verify(
         tokenizer_model=source.tokenizer_model,
         tolerance=options.tolerance,
     )
-    if theirs.is_export_of_ours:
-        keep(verdict, folder)
-    conclude(verdict, folder)
+    conclude(verdict, folder, keep_in=folder if theirs.is_export_of_ours else None, must_be_kept=False)
     return verdict
 
 
-def keep(verdict: Verdict, folder: Path) -> None:
+def conclude(verdict: Verdict, judged: Path, *, keep_in: Path | None, must_be_kept: bool = True) -> None:
+    """Print a verdict, then keep it in a folder of ours.
+
+    judged: the folder that is not what it should be. must_be_kept: else a folder that cannot be written is a warning.
+    Raises RunFault for a verdict that has failed, UserError for one that was not kept.
+    """
+    print(verdict.lines(), flush=True)
+    try:
+        if keep_in is not None:
+            _keep(verdict, keep_in)
+    except UserError as fault:
+        if must_be_kept and verdict.has_passed:
+            raise
+        logger.warning("warning: the verdict is not kept: %s", fault)
+    if not verdict.has_passed:
+        raise RunFault(f"{judged} does not hold the model that it was compared with: {'; '.join(verdict.reasons)}.")
+
+
+def _keep(verdict: Verdict, folder: Path) -> None:
     """Write verdict.json into a folder of ours, and the verdict into its card where it has one."""
     from megatron.conversion.model_card import CARD, write_verdict
 
     verdict.write(folder)
     if (folder / CARD).is_file():
         write_verdict(folder, verdict.markdown())
-
-
-def conclude(verdict: Verdict, judged: Path) -> None:
-    """Print a verdict. Raises RunFault for one that has failed; judged: the folder that is not what it should be."""
-    print(verdict.lines(), flush=True)
-    if not verdict.has_passed:
-        raise RunFault(f"{judged} does not hold the model that it was compared with: {'; '.join(verdict.reasons)}.")

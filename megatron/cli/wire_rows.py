@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import UserError
 from megatron.cli.row_remarks import row_remarks
 from megatron.cli.run_config import RunConfig
 from megatron.data.packing import piece_sizes
@@ -28,12 +29,23 @@ logger = logging.getLogger(__name__)
 
 
 def row_rules(config: RunConfig, tokenizer: Tokenizer) -> RowRules:
-    """How rows are cut. T5's decoder starts from the padding token."""
+    """How rows are cut. A decoder behind an encoder starts from the padding token, as T5's.
+
+    Raises UserError where rows should begin with a token that the tokenizer lacks.
+    """
+    start = tokenizer.pad_id
+    if config.data.start_token == "begin" and config.architecture != "encoder_decoder":
+        if tokenizer.special.begin is None:
+            raise UserError(
+                f"--start-token begin: --tokenizer-model {tokenizer.source} has no beginning-of-text token; use "
+                "--start-token pad."
+            )
+        start = tokenizer.special.begin
     return RowRules(
         seq_length=config.data.seq_length,
         decoder_seq_length=config.data.decoder_seq_length or config.data.seq_length,
         end_token=tokenizer.eod_id,
-        start_token=tokenizer.pad_id,
+        start_token=start,
         pad_token=tokenizer.pad_id,
         begins_with_start_token=config.data.begin_with_start_token,
         reset_attention_mask=config.data.reset_attention_mask,

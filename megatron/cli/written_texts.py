@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.atomic_files import raise_for_disk
 from megatron.evaluation.options import GenerationOptions
+from megatron.evaluation.stop_texts import StopTexts
 from megatron.tokenization.tokenizer import Tokenizer
 
 SEPARATOR = "-" * 8
@@ -17,38 +20,47 @@ class WrittenTexts:
     """Ends texts at --stop, and hands them over portion by portion."""
 
     def __init__(self, options: GenerationOptions, tokenizer: Tokenizer, end_token: int) -> None:
-        self._stop, self._end_token = options.stop, end_token
-        self._decode = tokenizer.decode_with_special if options.special_tokens else tokenizer.decode
+        decode = tokenizer.decode_with_special if options.special_tokens else tokenizer.decode
+        self._stops, self._end_token = StopTexts(options.stop, decode), end_token
+        self.has_ended = self._stops.has_ended
         self._path = Path(options.output_path) if options.output_path else None
-        self._lines: list[str] = []
         self._has_printed = False
 
-    def has_ended(self, new_tokens: list[int]) -> bool:
-        """Whether a text that stops the model is among what it wrote."""
-        return bool(self._stop) and self._place_of_stop(self._decode(new_tokens), 0) is not None
-
-    def hand_over(self, prompts: Sequence[Sequence[int]], new_tokens: Sequence[Sequence[int]]) -> None:
-        """Print prompts with what was written behind them, or add a line of JSON for each to the file."""
-        for prompt, new in zip(prompts, new_tokens, strict=True):
-            given, text = self._decode(prompt), self._decode([*prompt, *new])
-            end = self._place_of_stop(text, len(given))
+    def hand_over(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[int]], new_tokens: Sequence[Sequence[int]]
+    ) -> None:
+        """Print each prompt's text with what was written behind it, or add a line of JSON for each to the file."""
+        lines = []
+        for given, prompt, new in zip(texts, prompts, new_tokens, strict=True):
+            text, is_stopped = self._stops.written(prompt, new)
             if self._path is None:
-                print(f"{SEPARATOR}\n{text[:end]}" if self._has_printed else text[:end], flush=True)
+                print(f"{SEPARATOR}\n{given}{text}" if self._has_printed else given + text, flush=True)
                 self._has_printed = True
                 continue
             ended_by = "end of text" if new[-1] == self._end_token else "length"
             record = {
                 "prompt": given,
-                "text": text[len(given) : end],
+                "text": text,
                 "tokens": len(new),
-                "ended_by": ended_by if end is None else "stop",
+                "ended_by": "stop" if is_stopped else ended_by,
             }
-            self._lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
         if self._path is not None:
-            with atomic_writer(self._path, "w") as file:
-                file.writelines(self._lines)
+            _append(self._path, "".join(lines).encode())
 
-    def _place_of_stop(self, text: str, first: int) -> int | None:
-        """Where the first of the texts that stop the model begins, at or behind `first`."""
-        places = [place for stop in self._stop if (place := text.find(stop, first)) >= 0]
-        return min(places, default=None)
+
+def _append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, durably; what a full disk took of it goes again. Raises UserError."""
+    size = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if size is not None:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+        raise_for_disk(error, path)

@@ -50,8 +50,8 @@ def theirs_in_blocks(pair: Pair, read: ReadBox) -> Iterator[Tensor]:
     for rows, shape in zip(order.rows, pair.shapes_of_theirs(), strict=True):
         if order.is_turned:
             for first, last in _ranges((shape[0], pair.shape[0]), COLUMNS):
-                columns = read(pair.ours, (0, first), (pair.shape[0], last - first))
-                yield _picked(columns, rows, 0).t().contiguous()
+                # Nothing is called by a name: what is turned here must be gone while the next columns are read.
+                yield _picked(read(pair.ours, (0, first), (pair.shape[0], last - first)), rows, 0).t().contiguous()
         else:
             for first, last in _ranges(shape, ROWS):
                 yield _gathered(pair.ours, pair.shape, rows[first:last], 0, read)
@@ -66,7 +66,8 @@ def ours_in_blocks(pair: Pair, read: ReadBox) -> Iterator[Tensor]:
     for number, rows in enumerate(order.rows):
         source[rows] = number
         place[rows] = torch.arange(len(rows))
-    for first, last in _ranges(pair.shape, COLUMNS if order.is_turned else ROWS):
+
+    def rows_of_ours(first: int, last: int) -> Tensor:
         parts = []
         for number in source[first:last].unique().tolist():
             if number == NOWHERE:
@@ -75,7 +76,10 @@ def ours_in_blocks(pair: Pair, read: ReadBox) -> Iterator[Tensor]:
             name, numbers = pair.theirs[number], place[first:last][own]
             part = _gathered(name, shapes[number], numbers, int(order.is_turned), read)
             parts.append((own, part.t() if order.is_turned else part))
-        yield _joined(parts, (last - first, *pair.shape[1:]))
+        return _joined(parts, (last - first, *pair.shape[1:]))
+
+    for first, last in _ranges(pair.shape, COLUMNS if order.is_turned else ROWS):
+        yield rows_of_ours(first, last)
 
 
 def row_ranges(shape: Sequence[int]) -> Iterator[tuple[int, int]]:

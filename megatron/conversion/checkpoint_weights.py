@@ -37,7 +37,7 @@ class CheckpointWeights:
         for name, shape in names.items():
             sizes[self._entries[name].dtype] += math.prod(shape)
         ((self.dtype, _),) = sizes.most_common(1)
-        self.has_masters = all(f"{MASTER_WEIGHTS}{name}" in self._entries for name in names)
+        self.has_masters = all(self._is_master(f"{MASTER_WEIGHTS}{name}", shape) for name, shape in names.items())
 
     def read(self, name: str, *, master: bool = False) -> Tensor:
         """A tensor on the host; `master`: in float32, as the optimizer has it.
@@ -88,6 +88,10 @@ class CheckpointWeights:
         except BrokenFile as fault:
             raise UserError(f"{path} {fault}; name another checkpoint with --load-iteration.") from fault
         return part
+
+    def _is_master(self, name: str, shape: tuple[int, ...]) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and (entry.dtype, entry.shape) == ("float32", shape) and entry.is_covered()
 
     def _faults(self, names: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         for name, shape in names.items():

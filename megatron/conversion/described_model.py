@@ -19,7 +19,8 @@ class DescribedModel:
     the length that the model is meant for. begins_with_start_token: texts of training began with `start_token`.
     ends_inputs: complete inputs had the end token behind them. reads_running_text: training knew no inputs, so that a
     prompt is the beginning of a text, which a prefix decoder reads from left to right as well.
-    start_token, end_token, pad_token: ids, None where there is none. dtype: of the weights, as torch calls it.
+    start_token, end_token, pad_token: ids, None where there is none; a tokenizer may have a start token that its texts
+    do not begin with. dtype: of the weights, as torch calls it.
     """
 
     architecture: str

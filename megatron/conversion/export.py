@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +25,11 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_i
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What a folder will hold. shards: tensors by file."""
+    """What a folder will hold. copies: tensors that it has once more, by other names. shards: all tensors by file."""
 
     choice: Choice
     pairs: Sequence[Pair]
+    copies: Sequence[Pair]
     shards: Mapping[str, Sequence[PlannedTensor]]
 
     @property
@@ -35,19 +37,29 @@ class ExportPlan:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for shard in self.shards.values() for tensor in shard)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers of the model, each counted once."""
+        return sum(math.prod(shape) for pair in self.pairs for shape in pair.shapes_of_theirs())
+
 
 def plan_export(choice: Choice, max_shard_bytes: int) -> ExportPlan:
     """Names and shapes of all tensors, in the dtype that the model is described with; nothing is read."""
     pairs = expand(choice.family.rules(choice.described), choice.described)
+    source_of = {pair.theirs: pair for pair in pairs}
+    copies = [
+        replace(source_of[(choice.family.copies[name],)], theirs=(name,))
+        for name in choice.family.written_copies(choice.described)
+    ]
     planned = [
         PlannedTensor(name, choice.described.dtype, shape)
-        for pair in pairs
+        for pair in (*pairs, *copies)
         for name, shape in zip(pair.theirs, pair.shapes_of_theirs(), strict=True)
     ]
     shards = plan_shards(planned, max_shard_bytes)
     stem, ending = WEIGHTS[0].rsplit(".", 1)
     names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{ending}" for number in range(1, len(shards) + 1)]
-    return ExportPlan(choice, pairs, dict(zip(names if len(shards) > 1 else WEIGHTS[:1], shards, strict=True)))
+    return ExportPlan(choice, pairs, copies, dict(zip(names if len(shards) > 1 else WEIGHTS[:1], shards, strict=True)))
 
 
 def write_export(
@@ -80,5 +92,5 @@ def write_export(
 
 def _blocks(plan: ExportPlan, weights: CheckpointWeights, from_masters: bool) -> Iterator[Tensor]:
     read = partial(weights.read_box, master=from_masters)
-    for pair in plan.pairs:
+    for pair in (*plan.pairs, *plan.copies):
         yield from theirs_in_blocks(pair, read)

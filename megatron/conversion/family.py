@@ -8,11 +8,12 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.basics.option import flag_of
+from megatron.conversion.config_values import refuse_endless, wrong_values
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.rules import Rule
 from megatron.modeling.options import ModelOptions
 
-MOST_LAYERS = 10_000  # a config is read before any tensor, and a plan for what it says has to fit in memory
+DROPOUTS = ("hidden_dropout", "attention_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +72,31 @@ class Family:
                 legal = ", ".join(map(str, values))
                 yield f"--family {self.name} has no {_setting(name, own)}; its models have one of {legal}."
 
+    def written_copies(self, described: DescribedModel) -> tuple[str, ...]:
+        """Those of `copies` that an export has as well, because a class of transformers would not find them else."""
+        return ()
+
     def holds_as_causal(self, described: DescribedModel) -> bool:
         """Whether a folder of this family would read a prefix decoder's inputs from left to right."""
         is_prefix_decoder = described.architecture == "prefix_decoder"
         return (
             is_prefix_decoder and "prefix_decoder" not in self.architectures and "causal_decoder" in self.architectures
         )
+
+    def lost(self, described: DescribedModel) -> Iterator[str]:
+        """A sentence for each dropout of a run that a folder of this family cannot say, or says otherwise."""
+        config = self.config(described)
+        kept = {ours: config[theirs] for ours, theirs in self.sizes.items()} | self.read(config, ())
+        for name in DROPOUTS:
+            own, other = getattr(described.model, name), kept.get(name, 0.0)
+            if own != other:
+                yield f"{_setting(name, own)} is not kept: a {self.name} that is trained on has {other} there."
+
+    def remarks(self, config: Mapping[str, Any], described: DescribedModel) -> Iterator[str]:
+        """A sentence for each field of a folder's own config that a run of `described` does not follow as it stands."""
+        for name, value in self.config(described).items():
+            if "drop" in name and config.get(name) not in (None, value):
+                yield f"config.json: {name} {config[name]} becomes {value}, since one setting of a run has to say both."
 
     def config(self, described: DescribedModel) -> dict[str, Any]:
         """The content of config.json."""
@@ -113,14 +133,13 @@ class Family:
             for name, values in self.legal.items()
             if config.get(name) not in values
         ]
+        faults += wrong_values(config, self.sizes, self.positions)
         if faults:
             raise UserError(*faults)
+        refuse_endless(config)
         sizes = {ours: config[theirs] for ours, theirs in self.sizes.items()}
         settings = {**self.fixed, **sizes, "make_vocab_size_divisible_by": 128, **self.read(config, tensors)}
         model = ModelOptions(**settings)
-        layers = max(model.encoder_layers, model.decoder_layers)
-        if layers > MOST_LAYERS:
-            raise UserError(f"config.json: {layers} layers are more than the {MOST_LAYERS} that can be converted.")
         architecture = config[self.architecture_field] if self.architecture_field else self.architectures[0]
         return DescribedModel(
             architecture=architecture,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from megatron.conversion.tokenizer_files import CONFIG as TOKENIZER_CONFIG
 
 AUTO_MAP = "auto_map"
 WAY_OUT = "`from-hf --no-verify` converts the folder without loading it"
+# Of a folder whose code is trusted transformers runs this as well, without being told by any entry.
+OWN_GENERATION = "custom_generate"
+
+
+def names_code(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether model or tokenizer of a folder ask for code that transformers does not bring itself."""
+    return config.get(AUTO_MAP) is not None or bool(_tokenizer_code(folder / TOKENIZER_CONFIG))
 
 
 def brings_our_code(folder: Path, config: dict[str, Any], family: Family, described: DescribedModel) -> bool:
@@ -43,6 +51,11 @@ def brings_our_code(folder: Path, config: dict[str, Any], family: Family, descri
                 f"{folder / name} is not the file that this version exports, and no other is run; export the model "
                 f"again, or {WAY_OUT}."
             )
+    if (folder / OWN_GENERATION).exists():
+        raise UserError(
+            f"{folder / OWN_GENERATION} would be run by transformers, and none of our exports has it; remove it, or "
+            f"{WAY_OUT}."
+        )
     return True
 
 

@@ -11,13 +11,16 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from megatron.basics.errors import UserError
+from megatron.basics.file_bounds import SETTINGS_BYTES, VOCABULARY_BYTES, refuse_large
 from megatron.conversion.pickled_file import PickledFile
 from megatron.conversion.tensor_file import BrokenFile, StoredTensor, TensorFile
 
 CONFIG = "config.json"
 INDEX_ENDING = ".index.json"
+ADAPTER = "adapter_config.json"
 # As transformers looks for them; the pickled ones are of old.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 MOST_NAMED = 5  # faults of one kind that are told one by one
 
 
@@ -45,7 +48,12 @@ class HfFolder:
 
     @classmethod
     def open(cls, path: Path) -> HfFolder:
-        """Read config.json and all headers. Raises UserError with every fault of files, index and headers."""
+        """Read config.json and all headers. Raises UserError with every fault of files, index and headers.
+
+        Whatever else reads JSON in the folder, transformers too, may rely on its size from here on.
+        """
+        for file in sorted(path.glob("*.json")):
+            refuse_large(file, VOCABULARY_BYTES if file.name in VOCABULARIES else SETTINGS_BYTES)
         config = _read_config(path)
         files = _open_files(path)
         tensors = {name: stored for file in files.values() for name, stored in file.tensors.items()}
@@ -73,8 +81,13 @@ def shown(faults: list[str]) -> list[str]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
+    if (folder / ADAPTER).exists():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes weights that it is loaded on; merge it into them "
+            "with peft's merge_and_unload, and give the folder that save_pretrained makes of that."
+        )
     if not path.is_file():
-        raise UserError(f"--load {folder} has no {CONFIG}; give a folder that save_pretrained wrote.")
+        raise UserError(f"{folder} has no {CONFIG}; give a folder that save_pretrained wrote.")
     config = _json_object(path)
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{path} does not say its model_type; it is not the config of a model.")
@@ -104,7 +117,7 @@ def _open_files(folder: Path) -> dict[str, TensorSource]:
         if index.is_file():
             return _open_indexed(index)
     raise UserError(
-        f"--load {folder} has no weights ({', '.join(WEIGHTS)}, or one of them with {INDEX_ENDING}); download or save "
+        f"{folder} has no weights ({', '.join(WEIGHTS)}, or one of them with {INDEX_ENDING}); download or save "
         "it again."
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from megatron.basics.errors import UserError
 from megatron.conversion.blocks import ours_in_blocks, row_ranges
 from megatron.conversion.choose_family import family_of
+from megatron.conversion.config_values import refuse_endless, refuse_endless_tensors
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.family import Family
 from megatron.conversion.hf_folder import CONFIG, HfFolder
@@ -81,10 +82,13 @@ def plan_import(path: Path, *, family: str | None, dtype: str | None) -> ImportP
 def _describe(folder: HfFolder, family: Family) -> DescribedModel:
     path = folder.path / CONFIG
     try:
-        return family.describe(_whole_config(folder), today(folder.tensors, family))
+        refuse_endless(folder.config)
+        described = family.describe(_whole_config(folder), today(folder.tensors, family))
+        refuse_endless_tensors(described)
+        return described
     except UserError as error:
         raise UserError(*(f"{path}: {fault.removeprefix(f'{CONFIG}: ')}" for fault in error.faults)) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path} is not the config of a {family.model_type}: {error!r}.") from error
 
 
@@ -127,8 +131,8 @@ def _require_equal(folder: HfFolder, matching: Matching) -> None:
     for copy, of in matching.copies:
         if folder.tensors[copy] != folder.tensors[of] or not _hold_the_same(folder, copy, of):
             raise UserError(
-                f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (tie_word_embeddings) they are one tensor; "
-                "correct whichever is wrong."
+                f"{folder.path}: {copy} differs from {of}, and by {CONFIG} (model_type, tie_word_embeddings) they are "
+                "one tensor; correct whichever is wrong."
             )
 
 

@@ -17,6 +17,8 @@ from megatron.conversion.hf_folder import shown
 from megatron.conversion.verification_sample import Sample
 from megatron.records.row import Row
 
+SOME_TEXT = "a text"
+
 
 @dataclass(frozen=True)
 class LoadedFolder:
@@ -87,18 +89,31 @@ def tokenizer_ids(folder: Path, texts: list[str], *, with_code: bool) -> list[li
 
     Raises RunFault where transformers cannot load the tokenizer.
     """
+    with quiet_transformers():
+        ids: list[list[int]] = _tokenizer(folder, with_code)(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def ids_around_texts(folder: Path, *, with_code: bool) -> tuple[list[int], list[int]]:
+    """Ids that the folder's tokenizer puts in front of a text and behind it. Raises RunFault as `tokenizer_ids`."""
+    with quiet_transformers():
+        tokenizer = _tokenizer(folder, with_code)
+        bare, whole = (tokenizer(SOME_TEXT, add_special_tokens=added)["input_ids"] for added in (False, True))
+    places = range(len(whole) - len(bare) + 1)
+    first = next((place for place in places if whole[place : place + len(bare)] == bare), len(whole))
+    return whole[:first], whole[first + len(bare) :]
+
+
+def _tokenizer(folder: Path, with_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=with_code, split_special_tokens=True
-            )
-        except Exception as error:  # each class has its own
-            reason = " ".join(str(error).split())[:300]
-            raise RunFault(f"{folder}: its tokenizer cannot be loaded by AutoTokenizer: {reason}.") from error
-        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return ids
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=with_code, split_special_tokens=True
+        )
+    except Exception as error:  # each class has its own
+        reason = " ".join(str(error).split())[:300]
+        raise RunFault(f"{folder}: its tokenizer cannot be loaded by AutoTokenizer: {reason}.") from error
 
 
 @contextmanager

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from megatron.basics.atomic_files import atomic_writer
+from megatron.basics.errors import UserError
 from megatron.conversion.export import ExportPlan
 from megatron.conversion.provenance import Provenance
 
 CARD = "README.md"
 VERDICT = "## Comparison with the source"
+SECTION = re.compile(rf"^{VERDICT}[ \t]*$.*?(?=^##? |\Z)", re.MULTILINE | re.DOTALL)
 KINDS = {
     "causal_decoder": "A causal decoder",
     "prefix_decoder": "A prefix decoder",
@@ -40,10 +41,20 @@ def write_card(folder: Path, name: str, plan: ExportPlan, provenance: Provenance
 
 
 def write_verdict(folder: Path, text: str) -> None:
-    """Put `text` in the card under its last heading, instead of what stands there."""
-    card = (folder / CARD).read_text(encoding="utf-8").split(VERDICT)[0]
-    with atomic_writer(folder / CARD, "w") as file:
-        file.write(f"{card}{VERDICT}\n\n{text.strip()}\n")
+    """Put `text` in the card under its heading, instead of what stands there; all else stays as people have written it.
+
+    Raises UserError for a card that cannot be read.
+    """
+    path = folder / CARD
+    try:
+        card = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"{path} cannot be read: {reason}.") from error
+    section = SECTION.search(card)
+    before, behind = (card[: section.start()], card[section.end() :]) if section else (card.rstrip() + "\n\n", "")
+    with atomic_writer(path, "w") as file:
+        file.write(before + "\n\n".join([VERDICT, text.strip(), behind]).rstrip() + "\n")
 
 
 def _front_matter(plan: ExportPlan) -> str:
@@ -53,9 +64,8 @@ def _front_matter(plan: ExportPlan) -> str:
 
 def _what_it_is(plan: ExportPlan, provenance: Provenance, from_masters: bool) -> str:
     described = plan.choice.described
-    parameters = sum(math.prod(tensor.shape) for shard in plan.shards.values() for tensor in shard)
     sentences = [
-        f"{KINDS[provenance.architecture]} of {parameters:,} parameters, exported by Triarch as a "
+        f"{KINDS[provenance.architecture]} of {plan.parameters:,} parameters, exported by Triarch as a "
         f"`{plan.choice.family.class_name}`.",
         f"{described.vocabulary_size:,} words, rows of {provenance.seq_length:,} tokens in training.",
         f"Weights in {described.dtype}{', as the optimizer has them' if from_masters else ''}"
@@ -83,9 +93,10 @@ def _stages(provenance: Provenance) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(stage: Mapping[str, Any]) -> str:
+    architecture, objective = _plain(stage["architecture"]), _plain(stage["objective"])
     if stage.get("imported"):
-        return f"| {stage['architecture']} | made elsewhere: {_plain(str(stage['imported']))} | unknown | unknown |"
-    return f"| {stage['architecture']} | {stage['objective']} | {stage['tokens']:,} | {stage['loss_tokens']:,} |"
+        return f"| {architecture} | made elsewhere: {_plain(str(stage['imported']))} | unknown | unknown |"
+    return f"| {architecture} | {objective} | {stage['tokens']:,} | {stage['loss_tokens']:,} |"
 
 
 def _plain(text: str) -> str:
@@ -105,8 +116,7 @@ def _use(name: str, plan: ExportPlan) -> str:
         f'model = {auto}.from_pretrained("{name}"{own})',
         "```",
         "",
-        "Zero-shot tasks: "
-        f"`lm_eval --model hf --model_args pretrained={name}{own.replace(', ', ',')} --tasks arc_easy,boolq`.",
+        _zero_shot(name, plan, own.replace(", ", ",")),
     ]
     if plan.choice.family.files:
         lines.append(
@@ -116,9 +126,29 @@ def _use(name: str, plan: ExportPlan) -> str:
     return "\n".join(lines)
 
 
+def _zero_shot(name: str, plan: ExportPlan, own: str) -> str:
+    """The command that scores the model; own: what it has to be told of a class in the folder."""
+    model = plan.choice.described.model
+    if _reads_with_an_encoder(plan) and model.untie_embeddings_and_output_weights and not plan.copies:
+        return (
+            f"Zero-shot tasks: Triarch's `tools/evaluate.py --hf {name} --tasks arc_easy boolq`. `lm_eval --model hf` "
+            "would tie the head to the table of words, and score another model."
+        )
+    return (
+        f"Zero-shot tasks: `lm_eval --model hf --model_args pretrained={name}{own} --tasks arc_easy,boolq`, with "
+        "`--device cpu` where there is no GPU."
+    )
+
+
 def _reading(plan: ExportPlan) -> Iterator[str]:
     """What callers must know of prompts."""
     described = plan.choice.described
+    if plan.copies:
+        names = ", ".join(f"`{name}`" for pair in plan.copies for name in pair.theirs)
+        yield (
+            f"The table of words stands here once more as {names}, because its class would tie the head to it as well. "
+            "Training that changes the three apart makes another model of it."
+        )
     if described.begins_with_start_token:
         yield "Texts begin with the start token, which the tokenizer puts in front of them."
     if described.reads_prompts_both_ways:

@@ -26,6 +26,8 @@ class PickledFile:
         for name, tensor in self._content.items():
             if not isinstance(name, str) or not isinstance(tensor, Tensor):
                 raise BrokenFile(f"holds {str(name)[:80]}, which is no tensor")
+            if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+                raise BrokenFile(f"holds {name[:80]}, which is sparse, quantized or without numbers")
             self.tensors[name] = StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
     @property

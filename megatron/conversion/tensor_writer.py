@@ -25,7 +25,8 @@ from megatron.conversion.tensor_file import DTYPES, bytes_of, dtype_of
 CODES = {name: code for code, name in DTYPES.items()}
 ALIGNMENT = 8  # of a header's length, as the format asks
 TURNED_AT_ONCE = 1 << 20  # numbers, from one dtype into another: they stay in the processor's cache
-AHEAD = 8  # blocks
+PART = 1 << 19  # numbers that are handed over at once
+AHEAD = 8  # parts that wait; one of the largest blocks has as many
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def _bytes_of(plan: PlannedTensor, made: Iterator[Tensor]) -> Iterator[memoryvie
             turned = part.to(dtype)
             is_narrowed = torch.finfo(dtype).max < torch.finfo(part.dtype).max
             if is_narrowed and not torch.equal(turned.isfinite(), part.isfinite()):
-                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype bfloat16.")
+                wider = "float32" if dtype == torch.bfloat16 else "bfloat16"
+                raise UserError(f"--dtype {plan.dtype} cannot hold the numbers of {plan.name}; use --dtype {wider}.")
             yield bytes_of(turned)
 
 
@@ -133,9 +135,19 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _some_ahead(blocks: Iterator[Tensor]) -> Generator[Tensor]:
-    """The same, of which the next ones are made while one is in use."""
+    """The same in parts, of which the next ones are made while one is in use."""
+    parts = _parts(blocks)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        coming = deque(thread.submit(next, blocks, None) for _ in range(AHEAD))
-        while (block := coming.popleft().result()) is not None:
-            coming.append(thread.submit(next, blocks, None))
-            yield block
+        coming = deque(thread.submit(next, parts, None) for _ in range(AHEAD))
+        while (part := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, parts, None))
+            yield part
+
+
+def _parts(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Each block as parts of its rows. None of it is held here any more while the next one is made."""
+    while (block := next(blocks, None)) is not None:
+        parts = block.split(max(1, PART // max(1, math.prod(block.shape[1:])))) if block.dim() else (block,)
+        del block
+        yield from parts
+        del parts

@@ -15,10 +15,11 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.errors import UserError
+from megatron.basics.file_bounds import SETTINGS_BYTES, refuse_large
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.sentencepiece_model import SentencePieceModel, as_fast_tokenizer
 from megatron.conversion.tokenizer_proof import TokenizerProof, prove
-from megatron.tokenization.hugging_face_tokenizer import CONVERTIBLE_FILES
+from megatron.tokenization.hugging_face_tokenizer import CONVERTIBLE_FILES, names_of_special_tokens
 from megatron.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,11 @@ WHOLE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 FOLDER = "tokenizer"  # of a run
+# How conversations are written, which a folder says in one of these files or in CONFIG; we only carry it.
+CHAT_TEMPLATE = "chat_template"
+CHAT_TEMPLATES = (f"{CHAT_TEMPLATE}.jinja", "additional_chat_templates/*.jinja")
 ROLES = {
+    "bos_token": "begin",
     "eos_token": "end",
     "pad_token": "pad",
     "unk_token": "unknown",
@@ -39,6 +44,8 @@ ROLES = {
 
 def export_tokenizer(tokenizer: Tokenizer, folder: Path, described: DescribedModel) -> TokenizerProof:
     """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`, which exists.
+
+    Chat templates go along as they are.
 
     Texts get what the rows of training had around them: the end token behind an encoder's inputs, the start token in
     front of a decoder's, or nothing. Names of special tokens in a text stand for the tokens, as everywhere in
@@ -66,11 +73,24 @@ def export_tokenizer(tokenizer: Tokenizer, folder: Path, described: DescribedMod
         "model_max_length": described.max_positions,
         "model_input_names": ["input_ids", "attention_mask"],
         **named,
+        **(_chat_template(Path(tokenizer.source)) if is_theirs else {}),
     }
     for name, value in ((WHOLE, content), (CONFIG, config), (SPECIAL, named)):
         with atomic_writer(folder / name, "w") as file:
             file.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    if is_theirs:
+        _copy(Path(tokenizer.source), _chat_templates(Path(tokenizer.source)), folder)
     return proof
+
+
+def ids_around(tokenizer: Tokenizer, described: DescribedModel) -> tuple[list[int], list[int]]:
+    """Ids that rows have in front of a text and behind it."""
+    if described.architecture == "encoder_decoder":
+        return [], [tokenizer.eod_id] if described.ends_inputs else []
+    if not described.begins_with_start_token:
+        return [], []
+    assert described.start_token is not None, "a start token begins every text"
+    return [described.start_token], []
 
 
 def holds_tokenizer(folder: Path) -> bool:
@@ -89,17 +109,46 @@ def import_tokenizer(folder: Path, run_folder: Path) -> tuple[str, Path]:
             f"--load {folder} holds no tokenizer; give --tokenizer-type and --tokenizer-model of the one that the "
             "model was trained with."
         )
-    load_tokenizer("HuggingFaceTokenizer", str(folder))
-    target = run_folder / FOLDER
-    target.mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer("HuggingFaceTokenizer", str(folder))
     settings = [name for name in (CONFIG, SPECIAL) if (folder / name).is_file()]
-    for name in (*vocabularies, *settings):
-        shutil.copyfile(folder / name, target / name)
+    templates = _chat_templates(folder)
+    target = run_folder / FOLDER
+    _copy(folder, (*vocabularies, *settings, *templates), target)
+    if not names_of_special_tokens(target):  # the model's config.json says them, and does not come along
+        with atomic_writer(target / SPECIAL, "w") as file:
+            file.write(json.dumps(_named_roles(tokenizer), ensure_ascii=False, indent=2) + "\n")
     return "HuggingFaceTokenizer", target
+
+
+def _named_roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """Begin and end of texts, as far as the tokenizer has them."""
+    ids = {"bos_token": tokenizer.special.begin, "eos_token": tokenizer.special.end}
+    return {role: tokenizer.piece(token) for role, token in ids.items() if token is not None}
 
 
 def _vocabularies(folder: Path) -> list[str]:
     return [name for name in (WHOLE, *CONVERTIBLE_FILES) if (folder / name).is_file()]
+
+
+def _chat_templates(folder: Path) -> list[str]:
+    """Names of the files with chat templates. Raises UserError for one that is larger than any can be."""
+    found = [path for pattern in CHAT_TEMPLATES for path in sorted(folder.glob(pattern)) if path.is_file()]
+    for path in found:
+        refuse_large(path, SETTINGS_BYTES)
+    return [str(path.relative_to(folder)) for path in found]
+
+
+def _chat_template(folder: Path) -> dict[str, Any]:
+    """The entry of the settings that says the same."""
+    path = folder / CONFIG
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return {CHAT_TEMPLATE: content[CHAT_TEMPLATE]} if content.get(CHAT_TEMPLATE) else {}
+
+
+def _copy(folder: Path, names: Sequence[str], target: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
 
 
 def _fast(tokenizer: Tokenizer) -> FastTokenizer:
@@ -113,7 +162,9 @@ def _fast(tokenizer: Tokenizer) -> FastTokenizer:
     else:
         from transformers import AutoTokenizer  # seconds to import, and needed for folders of old alone
 
-        fast = AutoTokenizer.from_pretrained(str(source), local_files_only=True).backend_tokenizer
+        fast = AutoTokenizer.from_pretrained(
+            str(source), local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
     fast.no_padding()
     fast.no_truncation()
     return fast
@@ -132,7 +183,9 @@ def _read(path: Path, tokenizer: Tokenizer) -> bytes:
 def _roles(tokenizer: Tokenizer, described: DescribedModel) -> dict[str, int]:
     """Ids of the special tokens that transformers knows by their role."""
     ids = {role: getattr(tokenizer.special, field) for role, field in ROLES.items()}
-    ids |= {"pad_token": tokenizer.pad_id, "bos_token": described.start_token}
+    ids["pad_token"] = tokenizer.pad_id
+    if described.start_token is not None:
+        ids["bos_token"] = described.start_token
     return {role: token for role, token in ids.items() if token is not None}
 
 
@@ -165,22 +218,12 @@ def _post_processor(
 ) -> dict[str, Any] | None:
     """What is put around texts, behind the step of byte-level vocabularies that is about offsets alone."""
     steps = [own] if own and own["type"] == "ByteLevel" else []
-    special = _around_texts(tokenizer, described)
+    special = ids_around(tokenizer, described)
     if any(special):
         steps.append(_template(*special, tokenizer))
     if not steps:
         return None
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "processors": steps}
-
-
-def _around_texts(tokenizer: Tokenizer, described: DescribedModel) -> tuple[list[int], list[int]]:
-    """Ids in front of a text and behind it."""
-    if described.architecture == "encoder_decoder":
-        return [], [tokenizer.eod_id] if described.ends_inputs else []
-    if not described.begins_with_start_token:
-        return [], []
-    assert described.start_token is not None, "a start token begins every text"
-    return [described.start_token], []
 
 
 def _template(before: Sequence[int], behind: Sequence[int], tokenizer: Tokenizer) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from megatron.conversion.loaded_folder import tokenizer_ids
-from megatron.conversion.tokenizer_files import WHOLE, holds_tokenizer
-from megatron.conversion.tokenizer_proof import SHOWN_CHARACTERS, is_tie, unigram_scores
+from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.loaded_folder import ids_around_texts, tokenizer_ids
+from megatron.conversion.tokenizer_files import WHOLE, holds_tokenizer, ids_around
+from megatron.conversion.tokenizer_proof import SHOWN_CHARACTERS, is_tie, unigram_pieces
 from megatron.tokenization.tokenizer import Tokenizer
 
 
@@ -32,9 +34,9 @@ def compare_tokenizers(tokenizer: Tokenizer, folder: Path, text: str, *, with_co
     lines = text.splitlines(keepends=True)
     ours = [[int(token) for token in ids] for ids in tokenizer.encode_batch(lines)]
     theirs = tokenizer_ids(folder, lines, with_code=with_code)
-    scores = unigram_scores(FastTokenizer.from_file(str(folder / WHOLE))) if (folder / WHOLE).is_file() else []
+    pieces = unigram_pieces(FastTokenizer.from_file(str(folder / WHOLE))) if (folder / WHOLE).is_file() else []
     unequal = [number for number, ids in enumerate(ours) if ids != theirs[number]]
-    other = [number for number in unequal if not scores or not is_tie(ours[number], theirs[number], scores)]
+    other = [number for number in unequal if not is_tie(ours[number], theirs[number], pieces)]
     count = f"{sum(map(len, ours)):,} ids"
     if other:
         shown = lines[other[0]].strip()[:SHOWN_CHARACTERS]
@@ -44,3 +46,35 @@ def compare_tokenizers(tokenizer: Tokenizer, folder: Path, text: str, *, with_co
             True, f"the same {count}, but for {len(unequal):,} lines with two cuts into pieces of equal score"
         )
     return TokenizerParity(True, f"the same {count}")
+
+
+def compare_what_is_around(
+    parity: TokenizerParity,
+    tokenizer: Tokenizer,
+    folder: Path,
+    described: DescribedModel,
+    *,
+    with_code: bool,
+    is_export: bool,
+) -> TokenizerParity:
+    """The same parity, failed where the folder's tokenizer puts other tokens in front of a text than rows have.
+
+    is_export: behind it, too. What a stranger's puts behind texts is told, but says nothing of the rows that a run was
+    asked to have. Raises RunFault for a tokenizer that does not load.
+    """
+    places = ("in front of texts", "behind texts")
+    wanted, found = ids_around(tokenizer, described), ids_around_texts(folder, with_code=with_code)
+    different = [
+        f"the folder's puts {_named(theirs, tokenizer)} {place}, and rows have {_named(ours, tokenizer)} there"
+        for place, ours, theirs in zip(places, wanted, found, strict=True)
+        if ours != theirs
+    ]
+    if not different:
+        said = [f"{_named(ids, tokenizer)} {place}" for place, ids in zip(places, found, strict=True) if ids]
+        return replace(parity, remark=", ".join([parity.remark, *said]))
+    return TokenizerParity(wanted[0] == found[0] and not is_export, "; ".join([parity.remark, *different]))
+
+
+def _named(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    names = [tokenizer.piece(token) if token < tokenizer.vocabulary_size else str(token) for token in ids]
+    return " ".join(names) or "nothing"

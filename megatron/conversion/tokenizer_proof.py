@@ -58,7 +58,7 @@ def prove(tokenizer: Tokenizer, fast: FastTokenizer, names: Sequence[str] = ()) 
     score, or that is decoded differently.
     """
     texts = _sample(names)
-    scores = unigram_scores(fast)
+    pieces = unigram_pieces(fast)
     expected = [[int(token) for token in ids] for ids in tokenizer.encode_batch(texts)]
     fast.encode_special_tokens = True  # means: no search for the names of special tokens in text
     got = [encoding.ids for encoding in fast.encode_batch(texts, add_special_tokens=False)]
@@ -67,7 +67,7 @@ def prove(tokenizer: Tokenizer, fast: FastTokenizer, names: Sequence[str] = ()) 
     ties = 0
     for text, ours, theirs, again in zip(texts, expected, got, decoded, strict=True):
         if ours != theirs:
-            if not scores or not is_tie(ours, theirs, scores):
+            if not is_tie(ours, theirs, pieces):
                 raise UserError(_difference(tokenizer, text, "its ids are others"))
             ties += 1
         # SentencePiece shows unknown characters, others leave them out with the special tokens.
@@ -85,16 +85,25 @@ def _sample(names: Sequence[str]) -> list[str]:
     return [*(text[:TOPIC_CHARACTERS] for text in topics.values()), *distinct, *ODD_TEXTS, *named]
 
 
-def unigram_scores(fast: FastTokenizer) -> list[float]:
-    """Score of each id of a unigram model; empty for other kinds, which have no ties."""
+def unigram_pieces(fast: FastTokenizer) -> list[tuple[str, float]]:
+    """Name and score of each id of a unigram model; empty for other kinds, which have no ties."""
     model = json.loads(fast.to_str())["model"]
-    return [score for _, score in model["vocab"]] if model["type"] == "Unigram" else []
+    return [(name, score) for name, score in model["vocab"]] if model["type"] == "Unigram" else []
 
 
-def is_tie(ours: Sequence[int], theirs: Sequence[int], scores: Sequence[float]) -> bool:
-    """Whether two segmentations of a text have the same score; scores: of each id."""
-    total = [math.fsum(scores[token] for token in ids if token < len(scores)) for ids in (ours, theirs)]
-    return math.isclose(*total, rel_tol=TIE_TOLERANCE)
+def is_tie(ours: Sequence[int], theirs: Sequence[int], pieces: Sequence[tuple[str, float]]) -> bool:
+    """Whether two segmentations spell one text and have the same score; pieces: name and score of each id.
+
+    The score alone would also take two pieces of equal score for one another, whatever they say.
+    """
+    if not pieces:
+        return False
+    # Tokens behind the model's own were added to it: they have no score, and are spelled by their number.
+    spelled = [
+        "".join(pieces[token][0] if token < len(pieces) else f"<{token}>" for token in ids) for ids in (ours, theirs)
+    ]
+    total = [math.fsum(pieces[token][1] for token in ids if token < len(pieces)) for ids in (ours, theirs)]
+    return spelled[0] == spelled[1] and math.isclose(*total, rel_tol=TIE_TOLERANCE)
 
 
 def _difference(tokenizer: Tokenizer, text: str, what: str) -> str:

@@ -35,4 +35,4 @@ def name_unused_words(folder: Path, vocabulary_size: int) -> bool:
 def _converted(folder: Path) -> FastTokenizer:
     from transformers import AutoTokenizer  # seconds to import, and needed for folders of old alone
 
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False).backend_tokenizer

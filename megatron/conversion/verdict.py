@@ -28,7 +28,7 @@ READINGS = {
 class Verdict:
     """checkpoint, folder, text: names, without the paths of this machine. architecture: as the folder reads.
 
-    tolerance: the largest difference of logits that passes.
+    tolerance: the largest difference of logits that passes. settings: those that differ, each with both values.
     """
 
     checkpoint: str
@@ -42,6 +42,7 @@ class Verdict:
     parity: Parity
     weights: WeightParity
     tokenizer: TokenizerParity
+    settings: tuple[str, ...] = ()
 
     @cached_property
     def reasons(self) -> tuple[str, ...]:
@@ -63,6 +64,7 @@ class Verdict:
             yield self.weights.sentence()
         if self.tokenizer.is_same is False:
             yield f"the tokenizers differ: {self.tokenizer.remark}"
+        yield from self.settings
 
     def figures(self) -> list[tuple[str, str]]:
         """(what, figure) of everything that was compared."""
@@ -75,6 +77,7 @@ class Verdict:
             ("log-likelihood a token", f"{checkpoint:.5f} by the checkpoint, {folder:.5f} by the folder"),
             ("weights", self.weights.sentence()),
             ("tokenizer", self.tokenizer.remark),
+            ("settings", "; ".join(self.settings) or "the same longest row, special tokens and reading of prompts"),
         ]
 
     def heading(self) -> str:

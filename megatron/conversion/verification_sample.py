@@ -49,7 +49,8 @@ def sample_text(path: str | None) -> SampleText:
     if path is None:
         return SampleText(DEFAULT_NAME, "\n".join(topics.values())[:CHARACTERS])
     try:
-        text = Path(path).read_text(encoding="utf-8")[:CHARACTERS]
+        with open(path, encoding="utf-8") as file:
+            text = file.read(CHARACTERS)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UserError(f"--verify-text {path} cannot be read: {reason}.") from error

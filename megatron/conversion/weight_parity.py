@@ -1,4 +1,7 @@
-"""Whether the tensors of a folder are those of a checkpoint, bit for bit, each read when its turn has come."""
+"""Whether the tensors of a folder are those of a checkpoint, each read when its turn has come.
+
+Bits are compared, so that 0 and -0 differ and one NaN is equal to itself.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from megatron.conversion.tensor_file import dtype_of
 
 MOST_NAMED = 3
 FINE = ("float32", "float64")
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,33 @@ class Precision:
         """float32, with no more digits than both sides hold."""
         return reduce(Tensor.to, map(dtype_of, self.coarse), tensor).float()
 
+    @property
+    def rounding(self) -> str:
+        """To what `rounded` rounds, for reports."""
+        return " and ".join(dict.fromkeys(self.coarse)) or "float32"
+
 
 @dataclass(frozen=True)
 class WeightParity:
-    """tensors: of the folder, all of them compared. different: names of those that are not the checkpoint's."""
+    """tensors: of the folder, all of them compared. different: names of those that are not the checkpoint's.
+
+    rounded: how many of them stand in another precision in the checkpoint, so that both sides were rounded first;
+    rounding: to what.
+    """
 
     tensors: int
     different: tuple[str, ...]
+    rounded: int = 0
+    rounding: str | None = None
 
     def sentence(self) -> str:
         """For reports."""
-        if not self.different:
+        if self.different:
+            return f"{len(self.different):,} of {self.tensors:,} tensors differ ({self.named()})"
+        if not self.rounded:
             return f"all {self.tensors:,} tensors are equal, bit for bit"
-        return f"{len(self.different):,} of {self.tensors:,} tensors differ ({self.named()})"
+        them = "" if self.rounded == self.tensors else f", {self.rounded:,} of them"
+        return f"all {self.tensors:,} tensors are equal{them} after rounding to {self.rounding}"
 
     def named(self) -> str:
         """The first of those that differ."""
@@ -102,17 +120,27 @@ def compare_weights(
     Raises UserError for files of either side that are damaged.
     """
     different = []
-    count = 0
+    count = rounded = 0
     for pair in pairs:
         expected = pair.to_theirs(weights.read(pair.ours, master=precision.from_masters))
         for name, tensor in expected.items():
             stored = plan.matching.names[name]
             found = plan.folder.read(stored)
-            if not torch.equal(precision.rounded(found), precision.rounded(tensor)):
+            sides = (found, tensor)
+            if found.dtype != tensor.dtype:
+                sides = (precision.rounded(found), precision.rounded(tensor))
+                rounded += 1
+            if not have_equal_bits(*sides):
                 different.append(stored)
             count += 1
             advance(found.nbytes)
-    return WeightParity(count, tuple(different))
+    return WeightParity(count, tuple(different), rounded, precision.rounding if rounded else None)
+
+
+def have_equal_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one dtype have the same bytes."""
+    bits = BITS[one.element_size()]
+    return torch.equal(one.view(bits), other.view(bits))
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:

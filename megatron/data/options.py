@@ -9,6 +9,7 @@ from typing import ClassVar
 from megatron.basics.option import Options, option
 from megatron.tokenization.options import ADDED_TOKENS
 
+START_TOKENS = ("pad", "begin")
 TOKENIZER_TYPES = ("SentencePieceTokenizer", "HuggingFaceTokenizer")
 
 
@@ -31,7 +32,13 @@ class DataOptions(Options):
         None, "Tokens in the decoder's row of an encoder-decoder. Default: --seq-length.", minimum=1
     )
     begin_with_start_token: bool = option(
-        False, "Decoder-only rows begin each example with the padding token, as T5X does, not with its first token."
+        False, "Decoder-only rows begin each example with a start token, not with its first token; see --start-token."
+    )
+    start_token: str = option(
+        "pad",
+        "Token that rows begin with under --begin-with-start-token: padding, as T5X, or the tokenizer's "
+        "beginning-of-text token.",
+        choices=START_TOKENS,
     )
     tokenizer_type: str = option("SentencePieceTokenizer", "Kind of tokenizer.", choices=TOKENIZER_TYPES)
     tokenizer_model: str | None = option(None, "SentencePiece .model file, or folder of a Hugging Face tokenizer.")
@@ -72,6 +79,8 @@ class DataOptions(Options):
             yield "--data-path and --train-data-path exclude each other; keep one."
         if self.train_data_path:
             yield from self.without_effect(("split",), "with --train-data-path")
+        if not self.begin_with_start_token:
+            yield from self.without_effect(("start_token",), "without --begin-with-start-token")
         if self.pack_documents:
             yield from self.without_effect(
                 ("reset_attention_mask", "reset_position_ids", "eod_mask_loss"), "with --pack-documents"

@@ -13,12 +13,13 @@ from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.rank_classification import Ids, Pair
 from megatron.evaluation.score import Score
 from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.evaluation.stop_texts import Stop
 from megatron.tokenization.tokenizer import Tokenizer
 
 MOST_NEW_TOKENS = 256  # T0's targets
 
 ScoreFunction = Callable[[Sequence[ScoreRequest]], list[Score]]
-GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Callable[[list[int]], bool]], list[list[int]]]
+GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Stop], list[list[int]]]
 
 
 class AnsweringModel(Protocol):
@@ -92,6 +93,7 @@ class TrainedModel:
             max_new_tokens=self.new_tokens, temperature=0.0, micro_batch_size=self.micro_batch_size
         )
         longest = self.longest_inputs(self.new_tokens)
-        prompts = [ids[-longest:].tolist() or [self.tokenizer.eod_id] for ids in self.encode_inputs(texts)]
-        written = self.generate(prompts, options, lambda _: False)
+        inputs = [ids[max(len(ids) - longest, 0) :].tolist() for ids in self.encode_inputs(texts)]
+        prompts = [self.prompt_rows.prompt(ids) for ids in inputs]
+        written = self.generate(prompts, options, lambda *_: False)
         return [self.tokenizer.decode(tokens) for tokens in written]

@@ -92,7 +92,7 @@ class EaiMean:
 def eai_mean(results: Mapping[str, Mapping[str, Any]]) -> EaiMean:
     """The mean over lm-eval's `results`, by the names of lm-eval; what is not there is named as missing."""
     aggregated = [entry for entry in EAI_TASKS if entry.aggregated]
-    scored = [entry for entry in aggregated if entry.metric in results.get(entry.task, {})]
+    scored = [entry for entry in aggregated if isinstance(results.get(entry.task, {}).get(entry.metric), (int, float))]
     missing = tuple(entry.name for entry in aggregated if entry not in scored)
     if not scored:
         return EaiMean(math.nan, math.nan, math.nan, (), missing)

@@ -21,6 +21,7 @@ from megatron.evaluation.growing_rows import GrowingRows
 from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.sampling import choose_token
+from megatron.evaluation.stop_texts import Stop
 from megatron.evaluation.weight_order import pays_off, stored_by_columns
 from megatron.layout.grid import Grid
 from megatron.loop.forward_only import read_outputs
@@ -55,17 +56,17 @@ def generate(
     *,
     vocabulary_size: int,
     first_number: int = 0,
-    stop: Callable[[list[int]], bool] = lambda _: False,
+    stop: Stop = lambda *_: False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """The new tokens of each prompt; the last one is the end token where the model ended the text itself.
 
-    chunks: the model of this rank, without gradient buffers. Every prompt has at least one token and draws from its own
-    generator, a function of (seed, its number): neither layout nor batch changes what is drawn. first_number: of the
-    first prompt, where a list comes in portions. stop(new tokens of a prompt), the same function on all ranks, ends it
-    there. Data-parallel ranks share the prompts, those of similar length at once; every rank gets all results.
-    advance(n): n more tokens of this rank's prompts are there. A collective. Raises RunFault for logits that are not
-    finite.
+    chunks: the model of this rank, without gradient buffers. Every prompt is as `prompt_rows.prompt` gives it and draws
+    from its own generator, a function of (seed, its number): neither layout nor batch changes what is drawn.
+    first_number: of the first prompt, where a list comes in portions. stop(prompt, its new tokens), the same function
+    on all ranks, ends it there. Data-parallel ranks share the prompts, those of similar length at once; every rank gets
+    all results. advance(n): n more tokens of this rank's prompts are there. A collective. Raises RunFault for logits
+    that are not finite.
     """
     check_lengths(prompts, options, prompt_rows)
     for chunk in chunks:

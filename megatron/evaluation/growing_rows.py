@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from megatron.data.collate import collate
 from megatron.device.device import Device
 from megatron.evaluation.prompt_rows import PromptRows
+from megatron.evaluation.stop_texts import Stop
 from megatron.records.batch import Batch, Visibility
 from megatron.records.row import EncoderRow, Row
 
@@ -30,7 +31,7 @@ class GrowingRows:
         . . 5 6 b e
         . 5 6 7 c f
 
-    stop(new tokens of a row): it has ended, as it has with the end token.
+    stop(prompt, new tokens of a row): it has ended, as it has with the end token.
     """
 
     def __init__(
@@ -39,10 +40,10 @@ class GrowingRows:
         prompt_rows: PromptRows,
         max_new_tokens: int,
         device: Device,
-        stop: Callable[[list[int]], bool],
+        stop: Stop,
     ) -> None:
         rows, firsts = zip(*map(prompt_rows.arrange, prompts), strict=True)
-        self.end_token, self._stop = prompt_rows.rules.end_token, stop
+        self.end_token, self._stop, self._prompts = prompt_rows.rules.end_token, stop, prompts
         self.new_tokens: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
         self._begin, self._end = 0, max(firsts) + 1
@@ -86,8 +87,9 @@ class GrowingRows:
         """Add one token, of int64 [b], to every row that has not ended; the others go on with what nobody reads."""
         for number, token in enumerate(chosen.tolist()):
             if not self.ended[number]:
-                self.new_tokens[number].append(token)
-                self.ended[number] = token == self.end_token or self._stop(self.new_tokens[number])
+                new_tokens = self.new_tokens[number]
+                new_tokens.append(token)
+                self.ended[number] = token == self.end_token or self._stop(self._prompts[number], new_tokens)
         self._begin, self._end = self._end, self._end + 1
         if self._begin < self._whole.tokens.shape[1]:  # else it was the last one
             self._whole.tokens[:, self._begin] = chosen

@@ -13,6 +13,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,21 @@ import tqdm
 from lm_eval.api.model import LM, TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import simple_evaluate
-from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.answering_model import GenerateFunction, ScoreFunction
+from megatron.evaluation.lm_eval_examples import templates_compiled_once
+from megatron.evaluation.lm_eval_sampling import sampling
 from megatron.evaluation.lm_eval_tasks import LoadedTasks
-from megatron.evaluation.options import GenerationOptions
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.evaluation.stop_texts import StopTexts
 from megatron.tokenization.tokenizer import Tokenizer
 
-DEFAULT_NEW_TOKENS = 256  # lm-eval's, for tasks that do not say how much to write
 # For standard errors that have no formula, of F1 for example: 2 % off at most, where lm-eval's 100,000 take minutes.
 BOOTSTRAP_ITERATIONS = 1000
-SAMPLING_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
-GREEDY_DEFAULTS: dict[str, Any] = {"num_beams": 1, "repetition_penalty": 1.0}
+WEIGHTS_SHOWN = 5  # of those that a folder lacks, in a sentence
 
 
 @register_model("triarch")
@@ -61,7 +61,14 @@ class TriarchLM(TemplateLM):
         self._tokenizer, self._rows = tokenizer, prompt_rows
         self._micro_batch_size = micro_batch_size
         self._room = prompt_rows.architecture.room(prompt_rows.rules)
-        self.backend = "seq2seq" if self._room.is_split else "causal"
+        self.backend = "seq2seq" if self._rows.is_split else "causal"
+
+    @classmethod
+    def create_from_arg_obj(cls, *_: Any, **__: Any) -> TriarchLM:
+        """lm-eval's way from a name to a model, which has no place for a checkpoint on any layout. Raises UserError."""
+        raise UserError("lm-eval cannot load a run by itself; use tools/evaluate.py --load RUN --tasks NAME.")
+
+    create_from_arg_string = create_from_arg_obj
 
     @property
     def eot_token_id(self) -> int:
@@ -88,7 +95,7 @@ class TriarchLM(TemplateLM):
 
         The tokenizer of its export puts it behind every text, and so lm-eval's own class scores it.
         """
-        return self._room.is_split and self._rows.ends_inputs
+        return self._rows.is_split and self._rows.ends_inputs
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Ids of a text, without special tokens: rows add what training had."""
@@ -121,11 +128,14 @@ class TriarchLM(TemplateLM):
         """What the model writes after each context, up to the first of the texts that end it, without that."""
         results: dict[int, str] = {}
         for settings, numbers in _by_settings([request.args[1] for request in requests]).values():
-            options, until = self._generation_options(settings)
+            # The prompt of a decoder keeps half of the row.
+            most = self._room.targets if self._rows.is_split else self._room.total // 2
+            options, until = sampling(settings, most_new_tokens=most, micro_batch_size=self._micro_batch_size)
             contexts = [self._tokenizer.encode(requests[number].args[0]) for number in numbers]
             longest = self._rows.longest_prompt(options.max_new_tokens)
-            prompts = [context[-longest:] or [self.eot_token_id] for context in contexts]
-            written = self._generate(prompts, options, partial(self._has_ended, until))
+            prompts = [self._rows.prompt(context[max(len(context) - longest, 0) :]) for context in contexts]
+            stops = StopTexts(until, self._tokenizer.decode)
+            written = self._generate(prompts, options, partial(_ends_alone, stops))
             for number, tokens in zip(numbers, written, strict=True):
                 results[number] = _before_first(self._tokenizer.decode(tokens), until)
         return [results[number] for number in range(len(requests))]
@@ -137,13 +147,13 @@ class TriarchLM(TemplateLM):
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], list[int]]]:
         """Context and continuation of each pair as ids; together and then parted where both are one text."""
         ids_of = self._encode_each(context for context, _ in pairs)
-        if self._room.is_split:
+        if self._rows.is_split:
             ids_of |= self._encode_each(rest for _, rest in pairs)
         else:
             ids_of |= self._encode_each(context + rest for context, rest in pairs)
         for context, rest in pairs:
             given = ids_of[context]
-            if self._room.is_split:
+            if self._rows.is_split:
                 predicted = ids_of[rest]
             else:
                 whole = ids_of[context + rest]
@@ -159,52 +169,55 @@ class TriarchLM(TemplateLM):
             text: ids.tolist() for text, ids in zip(different, self._tokenizer.encode_batch(different), strict=True)
         }
 
-    def _generation_options(self, settings: Mapping[str, Any]) -> tuple[GenerationOptions, list[str]]:
-        """Settings of a task as ours, and the texts that end what is written."""
-        known = normalize_gen_kwargs(dict(settings), DEFAULT_NEW_TOKENS)
-        unknown = {
-            name: value
-            for name, value in known.items()
-            if name not in SAMPLING_SETTINGS and value != GREEDY_DEFAULTS.get(name)
-        }
-        if unknown:
-            raise UserError(
-                f"a task asks for generation with {unknown}, which --load cannot do; use --hf, or leave it."
-            )
-        limit = self._room.targets if self._room.is_split else self._room.total // 2  # the prompt keeps its half
-        is_greedy = not known["do_sample"]
-        options = GenerationOptions(
-            max_new_tokens=max(1, min(int(known["max_gen_toks"]), limit)),
-            temperature=0.0 if is_greedy else float(known["temperature"]),
-            top_k=None if is_greedy else known.get("top_k"),
-            top_p=1.0 if is_greedy else float(known.get("top_p", 1.0)),
-            micro_batch_size=self._micro_batch_size,
-        )
-        return options, [text for text in known["until"] if text]
 
-    def _has_ended(self, until: Sequence[str], tokens: list[int]) -> bool:
-        text = self._tokenizer.decode(tokens)
-        return any(end in text for end in until)
+def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str, dtype: str = "float32") -> LM:
+    """lm-eval's own class around a folder of Hugging Face, with the weights as transformers loads them.
 
-
-def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device: str) -> LM:
-    """lm-eval's own class around a folder of Hugging Face, in float32, with the weights as transformers loads them."""
+    Raises UserError where transformers cannot load it, or would score weights of its own making.
+    """
     from lm_eval.models.huggingface import HFLM  # with transformers, some seconds to import
 
     class AsLoaded(HFLM):
+        AUTO_MODEL_CLASS: Any
+
         def _create_model(self, *arguments: Any, **settings: Any) -> None:
+            auto_class = self.AUTO_MODEL_CLASS
+            self.AUTO_MODEL_CLASS = _WholeModels(auto_class)
             super()._create_model(*arguments, **settings)
+            self.AUTO_MODEL_CLASS = auto_class
             # transformers leaves a head of its own alone when it loads a T5; lm-eval ties all weights once more, by a
             # config that transformers 5 always sets to tied, and would score another model.
             self._model.tie_weights = lambda *_, **__: None
 
-    return AsLoaded(
-        pretrained=str(folder),
-        dtype="float32",
-        trust_remote_code=runs_its_code,
-        batch_size=batch_size,
-        device=device,
-    )
+    try:
+        return AsLoaded(
+            pretrained=str(folder),
+            dtype=dtype,
+            trust_remote_code=runs_its_code,
+            batch_size=batch_size,
+            device=device,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # each class refuses what it dislikes in its own way
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"--hf {folder} cannot be loaded by transformers: {reason}.") from error
+
+
+@dataclass(frozen=True)
+class _WholeModels:
+    """transformers' Auto class, which for its part gives weights that a folder lacks random values."""
+
+    auto_class: Any
+
+    def from_pretrained(self, folder: str, *arguments: Any, **settings: Any) -> Any:
+        model, info = self.auto_class.from_pretrained(folder, *arguments, **settings, output_loading_info=True)
+        made_up = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
+        if made_up:
+            shown = ", ".join(made_up[:WEIGHTS_SHOWN])
+            more = f" and {len(made_up) - WEIGHTS_SHOWN} more" if len(made_up) > WEIGHTS_SHOWN else ""
+            raise UserError(f"--hf {folder} has no weights for {shown}{more}; download or save it again.")
+        return model
 
 
 def evaluate(
@@ -218,7 +231,12 @@ def evaluate(
     """lm-eval's results as plain JSON values; empty on ranks for which lm-eval keeps none."""
     # For standard errors lm-eval would fork this process, which the threads of collectives do not survive.
     os.environ["DISABLE_MULTIPROC"] = "1"
-    with _bars_on_terminals_alone(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with (
+        _bars_on_terminals_alone(),
+        templates_compiled_once(),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", module=r"sklearn\.")  # a bootstrap sample without an F1 counts as 0
         results = simple_evaluate(
             model=model,
@@ -248,6 +266,11 @@ def _bars_on_terminals_alone() -> Iterator[None]:
     finally:
         for module in modules:
             module.tqdm = before
+
+
+def _ends_alone(stops: StopTexts, _: Sequence[int], new_tokens: Sequence[int]) -> bool:
+    """Whether an answer has ended, read as it is scored: as a text of its own."""
+    return stops.has_ended([], new_tokens)
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

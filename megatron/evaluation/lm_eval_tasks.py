@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import random
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +15,24 @@ from typing import Any
 
 import datasets
 import lm_eval.tasks
+import numpy as np
+import torch
+from datasets.exceptions import DatasetsError
+from lm_eval.api.task import Task
 
 # Not exported by lm-eval, and the only way to a definition with its functions, which it has no other use for.
 from lm_eval.tasks._yaml_loader import load_yaml
+from lm_eval.utils import handle_non_serializable
 
 from megatron.basics.errors import UserError, nearest_name
+from megatron.evaluation.lm_eval_examples import check_examples
+from megatron.evaluation.lm_eval_sampling import sampling_faults
 from megatron.evaluation.local_data import DataSetName, LocalData, find_local_data
-from megatron.prompting.data_sets import SPLITS
+from megatron.evaluation.random_accuracy import random_accuracies, tasks_by_name
+from megatron.evaluation.task_splits import TaskSplits
 
 NAMES_SHOWN = 5  # of the tasks of a group, in a sentence
+PYTHON_SEED, OTHER_SEED = 0, 1234  # lm-eval's, whose command sets them before it loads tasks
 
 
 @dataclass(frozen=True)
@@ -28,26 +40,46 @@ class LoadedTasks:
     """Tasks with their data, and those without: lm-eval's name to the reason.
 
     specs: lm-eval's tasks and groups. data: the files and folders that replaced a task's own data set, by task and
-    split. manager: lm-eval's own.
+    split. data_sets: names of the data sets that they stand for, by task. manager: lm-eval's own.
     """
 
     manager: Any
     specs: list[Any] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     data: dict[str, dict[str, str]] = field(default_factory=dict)
+    data_sets: dict[str, str] = field(default_factory=dict)
+
+    def outline(self) -> dict[str, Any]:
+        """What decides which requests there are and how they are answered, but for their texts; plain values."""
+        settings = {
+            name: [
+                [task.config.task, task.OUTPUT_TYPE, task.config.generation_kwargs, task.config.num_fewshot]
+                for task in tasks
+            ]
+            for spec in self.specs
+            for name, tasks in tasks_by_name(spec)
+        }
+        return {
+            "tasks": [*settings],
+            "tasks without data": sorted(self.missing),
+            "data of tasks": {task: sorted(files) for task, files in self.data.items()},
+            "settings of tasks": json.loads(json.dumps(settings, default=handle_non_serializable)),
+        }
+
+    def sampling_faults(self) -> list[str]:
+        """One sentence for each thing that a task which generates text asks for and our generation cannot do."""
+        settings = {
+            task.config.task: task.config.generation_kwargs or {}
+            for spec in self.specs
+            for _, tasks in tasks_by_name(spec)
+            for task in tasks
+            if task.OUTPUT_TYPE == "generate_until"
+        }
+        return [fault for name, own in settings.items() for fault in sampling_faults(name, own)]
 
     def random_accuracies(self) -> dict[str, float]:
-        """What guessing reaches in tasks and groups of multiple choice, after they were evaluated.
-
-        The mean of 1 / choices over the questions that were asked; a group's is that over the questions of its tasks.
-        """
-        found = {}
-        for spec in self.specs:
-            for name, tasks in _tasks_by_name(spec):
-                if all(task.OUTPUT_TYPE == "multiple_choice" for task in tasks):
-                    chances = [chance for task in tasks for chance in _chances(task)]
-                    found[name] = sum(chances) / len(chances)
-        return found
+        """What guessing reaches in tasks and groups of multiple choice, after they were evaluated."""
+        return random_accuracies(self.specs)
 
 
 class TaskShelf:
@@ -95,24 +127,29 @@ class TaskShelf:
         if faults:
             raise UserError(*faults)
         for name in different:
+            _seed()  # tasks may draw: choices of GPQA are shuffled, for example
             local = {task: found for task in self._tasks_of(name) if (found := self._local_data(task)) is not None}
-            for task, found in local.items():
-                self._manager.task_index[task] = self._with_local_data(task, found)
             try:
+                for task, found in local.items():
+                    self._manager.task_index[task] = self._with_local_data(task, found)
                 built = self._manager.load([name])
             except UserError:
                 raise
-            except Exception as error:
-                # The datasets library raises these, offline or on the network; templates and functions of a task that
-                # do not find their columns raise anything.
-                is_all_here = len(local) == len(self._tasks_of(name))
-                if is_all_here or not isinstance(error, OSError | ValueError | RuntimeError):
-                    raise UserError(_unreadable(name, local, error)) from error
+            except Exception as error:  # of the datasets library, of templates and functions of a task: of any kind
+                step = _failed_step(error)
+                if step != "data" or len(local) == len(self._tasks_of(name)):
+                    raise UserError(_unusable(name, step, local, error)) from error
                 loaded.missing[name] = self._reason(error)
-            else:
-                loaded.specs.append(built["groups"].get(name) or built["tasks"][name])
-                for task, found in local.items():
-                    loaded.data[task] = {split: str(path) for split, path in found.files.items()}
+                continue
+            loaded.specs.append(built["groups"].get(name) or built["tasks"][name])
+            for task, found in local.items():
+                loaded.data[task] = {split: str(path) for split, path in found.files.items()}
+                loaded.data_sets[task] = str(self._data_set_of(task))
+            _, tasks = next(tasks_by_name(loaded.specs[-1]))
+            for task in tasks:
+                if task.config.task in local:
+                    files = local[task.config.task].files
+                    check_examples(task, str(files[task.config.test_split or task.config.validation_split]))
         return loaded
 
     def looked_in(self, name: str, reason: str) -> str:
@@ -198,54 +235,40 @@ class TaskShelf:
         wanted = self._data_set_of(name)
         if self._data_folder is None or wanted is None:
             return None
-        found = find_local_data(self._data_folder, name, wanted)
+        own = self._manager.task_index[name].cfg
+        splits = TaskSplits.of(own)
+        found = find_local_data(self._data_folder, name, wanted, splits)
         if found is None:
             return None
-        own = self._manager.task_index[name].cfg
         takes_examples = own.get("num_fewshot") if self._num_fewshot is None else self._num_fewshot
-        return found if takes_examples else found.only(_scored_split(own, found.files))
+        if not takes_examples:
+            return found.only(str(splits.scored(found.files)))
+        if splits.fewshot and splits.local(splits.fewshot, found.files) is None:
+            raise UserError(
+                f"--tasks {name} takes its examples from the split {splits.fewshot}, which {self._data_folder} lacks; "
+                f"put it there as {name}/{splits.fewshot}.jsonl, or give --num-fewshot 0."
+            )
+        return found
 
     def _with_local_data(self, name: str, local: LocalData) -> Any:
         """The index's entry of a task, with other data."""
         entry = self._manager.task_index[name]
         own = load_yaml(entry.yaml_path, resolve_func=True) if entry.yaml_path else entry.cfg
-        there = {split: split if split in local.files else None for split in SPLITS}
-        changes = {
-            "training_split": there["train"],
-            "validation_split": there["validation"],
-            "test_split": "test" if _scored_split(own, local.files) == "test" else None,
-            "fewshot_split": there.get(own.get("fewshot_split") or ""),
+        changes: dict[str, Any] = {
+            **TaskSplits.of(own).settings(local.files),
             "custom_dataset": lambda **_: local.data_set(),
             "dataset_kwargs": None,
         }
+        if isinstance(own.get("fewshot_config"), Mapping):
+            changes["fewshot_config"] = {key: value for key, value in own["fewshot_config"].items() if key != "split"}
         return replace(entry, yaml_path=None, cfg={**own, **changes})
 
 
-def _scored_split(own: Mapping[str, Any], files: Mapping[str, Path]) -> str:
-    """The split that a task is scored on: its test split where it has one itself, for others hide the answers."""
-    order = ("test", "validation") if own.get("test_split") else ("validation", "test")
-    return next(split for split in order if split in files)
-
-
-def _tasks_by_name(spec: Any) -> Iterator[tuple[str, list[Any]]]:
-    """(name, its tasks) of a task of lm-eval, or of a group and all that is below it."""
-    if not hasattr(spec, "get_all_tasks"):
-        yield spec.config.task, [spec]
-        return
-    yield spec.name, spec.get_all_tasks()
-    for child in spec:
-        yield from _tasks_by_name(child)
-
-
-def _chances(task: Any) -> Iterator[float]:
-    """1 / choices of each question of a multiple-choice task that was evaluated."""
-    requests: dict[int, int] = {}
-    for instance in task.instances:
-        requests[instance.doc_id] = requests.get(instance.doc_id, 0) + 1
-    # Every choice is asked for once more without its question.
-    times = 2 if "acc_mutual_info" in (metric["metric"] for metric in task.config.metric_list or []) else 1
-    for count in requests.values():
-        yield times / count
+def _seed() -> None:
+    """The same draws on every rank and machine, and for a task whatever other tasks are named."""
+    random.seed(PYTHON_SEED)
+    np.random.seed(OTHER_SEED)
+    torch.manual_seed(OTHER_SEED)
 
 
 def _folders_of_tasks(names: Sequence[str]) -> list[str]:
@@ -256,11 +279,27 @@ def _folders_of_tasks(names: Sequence[str]) -> list[str]:
     return sorted(map(str, found))
 
 
-def _unreadable(name: str, local: Mapping[str, LocalData], error: Exception) -> str:
+def _failed_step(error: Exception) -> str:
+    """Where lm-eval was when it failed: at the `definition` of a task, its `data`, or the `examples` in that."""
+    step, fetches = "definition", False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        task = frame.f_locals.get("self")
+        if isinstance(task, Task):
+            fetches = fetches or frame.f_code.co_name == "download"
+            step = "examples" if hasattr(task, "dataset") else "definition"
+        if fetches and str(frame.f_globals.get("__name__")).startswith("datasets."):
+            return "data"
+    return "data" if fetches and isinstance(error, OSError | DatasetsError) else step
+
+
+def _unusable(name: str, step: str, local: Mapping[str, LocalData], error: Exception) -> str:
+    reason = f"{type(error).__name__}: {_first_line(error)}"
+    if step == "definition":
+        return f"--tasks {name} cannot be set up ({reason}); mend its definition, or install what it asks for."
     places = ", ".join(str(path) for found in local.values() for path in found.files.values()) or "its data set"
     return (
-        f"--tasks {name} cannot use {places} ({type(error).__name__}: {_first_line(error)}); give it the columns of "
-        "the data set that the task was written for."
+        f"--tasks {name} cannot use {places} ({reason}); give it the columns of the data set that the task was written "
+        "for."
     )
 
 

@@ -63,8 +63,8 @@ class GenerationOptions(Options):
     stop: list[str] = option([], "Texts that end what is written; each is cut off with all behind it.", metavar="TEXT")
     output_path: str | None = option(
         None,
-        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; the lines of "
-        "finished texts are there while others are written.",
+        "New file for a line of JSON a prompt (prompt, text, tokens, ended_by) in place of printed texts; lines are "
+        "added while others are written, and the last one may be cut where the command is killed.",
         metavar="FILE",
     )
     max_new_tokens: int = option(64, "Tokens to add, fewer where the model ends the document.", minimum=1)
@@ -91,6 +91,11 @@ class ScoredModelOptions(TrainedModelOptions):
 
     hf: str | None = option(
         None, "Score this Hugging Face folder with lm-eval's own class `hf` instead, in one process.", metavar="FOLDER"
+    )
+    dtype: str = option(
+        "float32",
+        "Format of weights and activations, whatever the model was trained in.",
+        choices=("float32", "bfloat16", "float16"),
     )
 
     def rules(self) -> Iterator[str]:
@@ -131,7 +136,9 @@ class EvaluationOptions(Options):
     data_dir: str | None = option(
         None, "Folder with data of tasks, which then replaces what they would fetch; no network is used.", metavar="DIR"
     )
-    include_path: list[str] = option([], "Folders with YAML files of further tasks.", metavar="DIR")
+    include_path: list[str] = option(
+        [], "Folders with YAML files of further tasks, whose Python code is run: take no stranger's.", metavar="DIR"
+    )
     limit: int | None = option(None, "Examples of each task or data set, the first ones. Default: all.", minimum=1)
     num_fewshot: int | None = option(
         None, "Examples in front of each question. Default: as the task says, mostly none.", minimum=0

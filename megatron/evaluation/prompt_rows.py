@@ -30,14 +30,14 @@ class PromptRows:
     def rule(self) -> str:
         """One sentence for those who read scores: what the model sees of a context, and how."""
         end = ", with an end token behind it," if self.ends_inputs else ""
-        if self.has_two_rows:
+        if self.is_split:
             return f"The encoder reads the context{end} both ways; the decoder predicts the continuation."
         both_ways = not (self.architecture.is_causal or self.reads_running_text)
         how = "both ways, as the model reads inputs" if both_ways else "from left to right"
         return f"The context{end} is read {how}; the continuation is predicted behind it."
 
     @property
-    def has_two_rows(self) -> bool:
+    def is_split(self) -> bool:
         """An encoder reads what is given, a decoder writes."""
         return self.architecture.room(self.rules).is_split
 
@@ -52,6 +52,14 @@ class PromptRows:
         room = self.architecture.room(self.rules)
         inputs = min(room.inputs, room.total - new_tokens) if new_tokens <= room.targets else 0
         return inputs - (1 if self.ends_inputs else 0)
+
+    def prompt(self, tokens: Sequence[int]) -> list[int]:
+        """A prompt or context as it is read: an empty one is the end token, behind which documents begin.
+
+        It stays empty where an end token of inputs or a start token stands before what follows anyway.
+        """
+        has_start = self.rules.begins_with_start_token and not self.is_split
+        return list(tokens) if tokens or self.ends_inputs or has_start else [self.rules.end_token]
 
     def arrange(self, prompt: Sequence[int]) -> tuple[Row, int]:
         """A row that is full behind the prompt, and the position that predicts the first new token.
@@ -74,15 +82,10 @@ class PromptRows:
     def given(self, context: Sequence[int], new_tokens: int) -> tuple[int, ...]:
         """What stands before a continuation of so many tokens, as training's inputs did.
 
-        A context that is too long loses tokens from the left. An empty one is the end token, behind which documents
-        begin, where neither an end token of inputs nor a start token stands before the continuation.
+        A context that is too long loses tokens from the left; an empty one is read as an empty prompt.
         """
-        given = list(context[max(len(context) - self.longest_prompt(new_tokens), 0) :])
-        if self.ends_inputs:
-            given.append(self.rules.end_token)
-        if not given and (self.has_two_rows or not self.rules.begins_with_start_token):
-            given.append(self.rules.end_token)
-        return tuple(given)
+        given = self.prompt(context[max(len(context) - self.longest_prompt(new_tokens), 0) :])
+        return (*given, self.rules.end_token) if self.ends_inputs else tuple(given)
 
     def row_capacity(self, row_length: int | None = None) -> tuple[int, int]:
         """`positions` that a row of several examples has, by default as many as in training.
@@ -90,4 +93,4 @@ class PromptRows:
         row_length: of a decoder's only row, or of an encoder's.
         """
         length = row_length or self.rules.seq_length
-        return (length, self.rules.decoder_seq_length) if self.has_two_rows else (0, length)
+        return (length, self.rules.decoder_seq_length) if self.is_split else (0, length)

@@ -10,13 +10,12 @@ from typing import Any
 
 from megatron.evaluation import t0_report
 from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_mean, standard_error_name
+from megatron.evaluation.random_accuracy import METRICS_OF_CHOICES
 from megatron.evaluation.results import NOT_THERE, Results, number, with_error
 from megatron.evaluation.t0_report import has_t0
 
 CHART_FILE = "results.png"
 SHARES = ("acc", "exact_match", "em", "f1")  # beginnings of the names of metrics between 0 and 1
-# Those of them that guessing reaches by the number of choices.
-METRICS_OF_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
 @dataclass(frozen=True)
@@ -143,14 +142,17 @@ def _notes(run: Results) -> Iterator[str]:
     names = {
         "checkpoint": "checkpoint",
         "lineage": "trained on",
+        "dtype": "weights and activations",
         "scoring_rule": "scoring",
         "limit": "at most so many examples of each task",
     }
     for key, text in names.items():
         if run.own.get(key):
             yield f"{text}: {run.own[key]}"
+    data_sets = run.own.get("data_sets", {})
     for task, files in run.own.get("data", {}).items():
-        yield f"data of {task}: {', '.join(files.values())}"
+        replaced = f", in the place of {data_sets[task]}" if task in data_sets else ""
+        yield f"data of {task}: {', '.join(files.values())}{replaced}"
     mean = _mean(run)
     if mean is not None and not mean.is_whole:
         yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,45 @@ def read_results(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); give a results.json of an evaluation.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); give a results.json of an evaluation.") from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise UserError(f"{path} holds no results of lm-eval; give a results.json of an evaluation.")
+    damaged = [*_damaged_entries(content)]
+    if damaged:
+        raise UserError(
+            f"{path} holds {', '.join(damaged)} in another form than evaluations write; give a results.json of one."
+        )
     return Results(str(content.get(OWN_ENTRY, {}).get("name") or path.parent.name or path.stem), content)
+
+
+def _damaged_entries(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the entries that reports read and that hold something else than they should."""
+    own = content.get(OWN_ENTRY, {})
+    t0 = content.get(T0_ENTRY, {})
+    damaged = [name for name, entry in ((OWN_ENTRY, own), (T0_ENTRY, t0)) if not isinstance(entry, dict)]
+    if damaged:
+        yield from (f"`{name}`" for name in damaged)
+        return
+    checks: tuple[tuple[Mapping[str, Any], str, Callable[[Any], bool]], ...] = (
+        (content, "results", lambda metrics: isinstance(metrics, dict)),
+        (content, "n-shot", lambda _: True),
+        (content, "group_subtasks", lambda tasks: isinstance(tasks, list) and _are_texts(tasks)),
+        (own, "random", lambda chance: isinstance(chance, (int, float))),
+        (own, "missing", lambda reason: isinstance(reason, str)),
+        (own, "data", lambda files: isinstance(files, dict) and _are_texts(files.values())),
+        (own, "data_sets", lambda name: isinstance(name, str)),
+        (t0, "tasks", lambda task: isinstance(task, dict) and isinstance(task.get("metrics"), dict)),
+        (t0, "missing", lambda reason: isinstance(reason, str)),
+    )
+    for place, name, is_right in checks:
+        values = place.get(name, {})
+        if not isinstance(values, dict) or not all(map(is_right, values.values())):
+            yield f"`{name}`"
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def number(value: float | None) -> str:

@@ -33,12 +33,11 @@ MicroBatch = list[list[Segment]]  # the segments of each of its rows
 class Score:
     """log_likelihood: sum of the natural logarithms of the probabilities of the continuation's tokens.
 
-    is_greedy: each of them is the likeliest token where it stands. num_tokens: of the continuation.
+    is_greedy: each of them is the likeliest token where it stands.
     """
 
     log_likelihood: float
     is_greedy: bool
-    num_tokens: int
 
 
 def score(
@@ -54,7 +53,7 @@ def score(
     shares_contexts: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Score]:
-    """The score of each request, the same on every rank; logits and their softmax are float32.
+    """The score of each request, the same on every rank; logits are of the model's dtype, their softmax is float32.
 
     chunks: the model of this rank, without gradient buffers or sequence parallelism. Contexts are read as
     `prompt_rows.rule` says and lose tokens from the left where they are too long; a continuation that is longer than
@@ -73,7 +72,8 @@ def score(
     fair_size = -(-len(rows) // (grid.pipeline_size * grid.data_size))
     batches = [list(part) for part in _batched(rows, max(min(micro_batch_size, fair_size), 1))]
     # Per request: the log-likelihood, and how many of its tokens are the likeliest. Only the rank that computes a part
-    # adds it, and all others add exact zeros, so that the sum over all ranks is the same on any layout.
+    # adds it, and all others add exact zeros: the sum over all ranks is that part. Of a request in pieces it is the sum
+    # of theirs, in float64, whose last bits the order may change.
     totals = torch.zeros(len(requests), 2, dtype=torch.float64)
     in_flight = 1 if grid.pipeline_size == 1 else 4 * grid.pipeline_size
     done = _Finished(segments)
@@ -87,7 +87,7 @@ def score(
     if not torch.isfinite(totals).all():
         raise RunFault("the model's logits are not finite; take an earlier checkpoint with --load-iteration.")
     return [
-        Score(log_likelihood, int(num_likeliest) == len(request.continuation), len(request.continuation))
+        Score(log_likelihood, int(num_likeliest) == len(request.continuation))
         for (log_likelihood, num_likeliest), request in zip(totals.tolist(), requests, strict=True)
     ]
 

@@ -88,7 +88,7 @@ def _arranged(segments: Sequence[Segment], prompt_rows: PromptRows, lengths: tup
     they see: of an encoder's row all that is given, of a decoder's nothing yet, see `branch_keys`.
     """
     encoder_length, length = lengths
-    sizes = (encoder_length, length) if prompt_rows.has_two_rows else (length, 0)
+    sizes = (encoder_length, length) if prompt_rows.is_split else (length, 0)
     rules = replace(prompt_rows.rules, seq_length=sizes[0], decoder_seq_length=sizes[1])
     examples = [example for segment in segments for example in _examples(segment, prompt_rows)]
     row = prompt_rows.architecture.arrange(examples, rules)
@@ -111,7 +111,7 @@ def _examples(segment: Segment, prompt_rows: PromptRows) -> list[SequencePair]:
     label = nothing if prompt_rows.architecture.room(prompt_rows.rules).overlap else np.zeros(1, np.int32)
     given = np.array(segment.given, np.int32)
     reads = [np.array(answer.read, np.int32) for answer in segment.answers]
-    if prompt_rows.has_two_rows:
+    if prompt_rows.is_split:
         inputs = [given, *[nothing] * (len(reads) - 1)]
         return [SequencePair(own, np.concatenate([read, label])) for own, read in zip(inputs, reads, strict=True)]
     if prompt_rows.reads_running_text:

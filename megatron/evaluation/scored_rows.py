@@ -102,7 +102,7 @@ def _parts(
 
 
 def _segment(given: tuple[int, ...], answers: Sequence[Answer], prompt_rows: PromptRows) -> Segment:
-    is_split = prompt_rows.has_two_rows
+    is_split = prompt_rows.is_split
     trunk = 0 if is_split else len(given) + int(prompt_rows.rules.begins_with_start_token)
     lengths = tuple(len(answer.read) + int(is_split) for answer in answers)
     return Segment(given, tuple(answers), trunk, lengths, (len(given) if is_split else 0, trunk + sum(lengths)))

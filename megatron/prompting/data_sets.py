@@ -111,8 +111,8 @@ def split_places(
         yield JsonLines(folder / name / f"{split}.jsonl")
         yield JsonLines(folder / name / f"{split}.jsonl.gz")
         yield ParquetFiles(folder / name, split)
-    for base in (folder, folder / "hf_datasets"):
-        for name in saved:
+    for name in saved:
+        for base in (folder, folder / "hf_datasets"):
             yield SavedFolder(base / name / split)
     for base in (folder, folder / "oe_eval_tasks"):
         for task in requests:

@@ -14,6 +14,7 @@ NUM_SENTINELS = 100  # of a vocabulary that is given them, as of T5's
 class SpecialTokens:
     """Ids of the tokens that are no text; None where a vocabulary has no such token.
 
+    begin: the tokenizer's own for the beginning of a text, which may be the one that ends texts, as GPT-2's.
     sentinels[k] marks the k-th gap of span corruption. In T5's order and ours their ids descend: sentinels[0] is the
     highest, in T5 of the whole vocabulary, and so on (Raffel et al. 2020, section 3.1.4; t5/data/preprocessors.py).
     mode_tokens: those of regular, sequential and extreme denoising, in this order (Tay et al. 2022, section 3.1.3).
@@ -21,6 +22,7 @@ class SpecialTokens:
     """
 
     end: int
+    begin: int | None = None
     pad: int | None = None
     unknown: int | None = None
     mask: int | None = None
@@ -32,7 +34,7 @@ class SpecialTokens:
 
     def ids(self) -> Iterator[int]:
         """All ids that are set. A vocabulary may use one id for several purposes, so an id may come twice."""
-        for token in (self.end, self.pad, self.unknown, self.mask, self.classification, self.separator):
+        for token in (self.end, self.begin, self.pad, self.unknown, self.mask, self.classification, self.separator):
             if token is not None:
                 yield token
         yield from (*self.sentinels, *self.mode_tokens, *self.fim_tokens)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 
 from megatron.basics.errors import UserError
+from megatron.basics.file_bounds import SETTINGS_BYTES, VOCABULARY_BYTES, refuse_large
 from megatron.records.special_tokens import SpecialTokens
 from megatron.tokenization.byte_level import text_of_byte_level
 from megatron.tokenization.special_tokens import (
@@ -41,8 +42,9 @@ METASPACE = "\u2581"
 class HuggingFaceTokenizer(Tokenizer):
     """A Hugging Face tokenizer folder behind the common interface.
 
-    The end of a document is the folder's eos_token, or its sep_token where it has none (BERT). Raises UserError when
-    `source` is no such folder or names neither.
+    The end of a document is the folder's eos_token, the token of eos_token_id in a config.json beside it where the
+    tokenizer's own files do not say (the first GPT-2), or its sep_token where it has none (BERT). Raises UserError when
+    `source` is no such folder or names none of them.
     """
 
     tokenizer_type = "HuggingFaceTokenizer"
@@ -61,7 +63,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._tokenizer.encode_special_tokens = True  # means: no search for the names of special tokens in text
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values()) + 1
-        self.special = self._find_special_tokens(_special_names(folder))
+        self.special = self._find_special_tokens({**self._names_of_model(folder), **names_of_special_tokens(folder)})
         self.special.check(self.vocabulary_size, self.source)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
@@ -88,6 +90,24 @@ class HuggingFaceTokenizer(Tokenizer):
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
+    def _names_of_model(self, folder: Path) -> dict[str, str]:
+        """Begin and end of texts as a model's config.json has them, by ids; nothing where there is none."""
+        path = folder / "config.json"
+        if not path.exists():
+            return {}
+        refuse_large(path, SETTINGS_BYTES)
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}  # whatever reads the model says so
+        ids = (
+            {role: content.get(f"{role}_id") for role in ("bos_token", "eos_token")}
+            if isinstance(content, dict)
+            else {}
+        )
+        known = {role: token for role, token in ids.items() if type(token) is int and 0 <= token < self.vocabulary_size}
+        return {role: name for role, token in known.items() if (name := self._tokenizer.id_to_token(token)) is not None}
+
     def _find_special_tokens(self, names: dict[str, str]) -> SpecialTokens:
         id_of = self._tokenizer.token_to_id
 
@@ -104,6 +124,7 @@ class HuggingFaceTokenizer(Tokenizer):
             )
         return SpecialTokens(
             end=end,
+            begin=named("bos_token"),
             pad=named("pad_token"),
             unknown=named("unk_token"),
             mask=named("mask_token", MASK_NAMES),
@@ -118,6 +139,8 @@ class HuggingFaceTokenizer(Tokenizer):
 def _load(folder: Path) -> tuple[FastTokenizer, str]:
     """The tokenizer and the fingerprint of the files that decide its ids."""
     whole = folder / "tokenizer.json"
+    for name in (whole.name, *CONVERTIBLE_FILES):
+        refuse_large(folder / name, VOCABULARY_BYTES)
     try:
         if whole.exists():
             content = whole.read_bytes()
@@ -140,7 +163,10 @@ def _convert(folder: Path) -> FastTokenizer:
     from transformers import AutoTokenizer  # two seconds to import, and needed for folders without tokenizer.json only
 
     try:
-        converted = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+        # Unset, it would ask at a terminal whether to run the folder's own code.
+        converted = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, use_fast=True, trust_remote_code=False
+        )
         return converted.backend_tokenizer
     except Exception as error:  # whatever a conversion of some family may raise, the folder is what the user can mend
         raise UserError(
@@ -149,13 +175,14 @@ def _convert(folder: Path) -> FastTokenizer:
         ) from error
 
 
-def _special_names(folder: Path) -> dict[str, str]:
+def names_of_special_tokens(folder: Path) -> dict[str, str]:
     """Role (eos_token, pad_token, ...) to name, from the folder's two files; the newer one wins."""
     names: dict[str, str] = {}
     for file_name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / file_name
         if not path.exists():
             continue
+        refuse_large(path, SETTINGS_BYTES)
         try:
             content = json.loads(path.read_text("utf-8"))
             roles = content.items()

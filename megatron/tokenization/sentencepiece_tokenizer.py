@@ -85,6 +85,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise UserError(f"--tokenizer-model {self.source} has no end token </s>; train one with train_tokenizer.")
         return SpecialTokens(
             end=processor.eos_id(),
+            begin=processor.bos_id() if processor.bos_id() >= 0 else None,
             pad=processor.pad_id() if processor.pad_id() >= 0 else None,
             unknown=processor.unk_id(),
             mask=find_first(self._id_of, MASK_NAMES),

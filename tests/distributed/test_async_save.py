@@ -73,7 +73,7 @@ def test_every_step_on_disk_may_fail(kind, undisturbed, trainer, tiny_corpus, tm
         shutil.rmtree(run, ignore_errors=True)
 
 
-@pytest.mark.parametrize("step", [3, 4, 12, 16, 19, 22, 25])
+@pytest.mark.parametrize("step", [3, 12, 19, 25])
 def test_a_step_on_disk_fails(step, undisturbed, trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"
     assert_survives(Fault(at="disk", call=step, do="ENOSPC", folder=str(run)), run, undisturbed, trainer, tiny_corpus)

@@ -53,7 +53,10 @@ T0_TASKS = "tasks: [{name: words, path: words, split: validation, prompts: 2, ra
 
 
 def write_tasks(folder: Path) -> None:
-    """Tasks of every kind, and their data for every rank; those of rank 1 in `other` are not those of rank 0."""
+    """Tasks of every kind, and their data for every rank.
+
+    Rank 1 has one example less of each in `other`, and one task less in `lack`.
+    """
     words = TEXT.split()
     choices = [
         {"question": " ".join(words[:at]), "choices": [*words[at : at + 3], f"{words[at]} or"], "answer": at % 4}
@@ -70,12 +73,14 @@ def write_tasks(folder: Path) -> None:
     (folder / "t0.yaml").write_text(T0_TASKS)
     for name, (kind, more) in KINDS.items():
         (folder / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name, kind=kind, more=more))
-        for place in ("data", "other0", "other1", "other2", "other3"):
+        for place in ("data", *(f"{kind}{rank}" for kind in ("other", "lack") for rank in range(4))):
+            if (place, name) == ("lack1", "texts"):
+                continue
             own = examples[name][: -1 if place == "other1" else None]
             path = folder / place / name / "validation.jsonl"
             path.parent.mkdir(parents=True)
             path.write_text("".join(json.dumps(example) + "\n" for example in own))
-    for place in ("data", "other0", "other1", "other2", "other3"):
+    for place in ("data", *(f"{kind}{rank}" for kind in ("other", "lack") for rank in range(4))):
         (folder / place / "words").mkdir()
         lines = (json.dumps(example) + "\n" for example in choices)
         (folder / place / "words" / "validation.jsonl").write_text("".join(lines))
@@ -96,9 +101,15 @@ def folder(request, tiny_corpus, trainer, tmp_path_factory):
         words += ["--t0-eval", "--templates", str(folder / "templates"), "--t0-tasks", str(folder / "t0.yaml")]
         for name, more in ((f"{architecture} alone", []), (architecture, layout)):
             report = ["--output-path", str(folder / name)]
-            jobs.append({"words": [*words, *report, *more], "alone": name != architecture, "answers": str(folder)})
-    elsewhere = [str(folder / "other{rank}") if word == str(folder / "data") else word for word in words]
-    jobs.append({"words": [*elsewhere, "--output-path", str(folder / "none")], "alone": False, "answers": str(folder)})
+            job = {"alone": name != architecture, "answers": str(folder / "answers"), "study": []}
+            jobs.append(job | {"words": [*words, *report, *more]})
+    for place in ("other", "lack"):
+        (folder / place).mkdir()
+        elsewhere = [str(folder / place) + "{rank}" if word == str(folder / "data") else word for word in words]
+        job = {"alone": False, "answers": str(folder / place), "study": [*KINDS] if place == "lack" else []}
+        if job["study"]:  # whose tasks may be missing
+            elsewhere[elsewhere.index("--tasks") : elsewhere.index("--include-path")] = ["--eai-eval"]
+        jobs.append(job | {"words": [*elsewhere, "--output-path", str(folder / "none")]})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     done = torchrun(Path(__file__).with_name("evaluate_worker.py"), str(folder / "jobs.json"), ranks=request.param)
     assert done.returncode == 0, first_traceback(done.stderr)
@@ -136,8 +147,10 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
 
 
 def test_ranks_that_read_different_tasks_end_with_a_sentence(folder):
-    answers = [path.read_text() for path in folder.glob("?.txt")]
-    assert len(answers) >= 2 and len(set(answers)) == 1 and not (folder / "none").exists()
-    assert answers[0].startswith(
-        "rank 1 did not read the same tasks as rank 0; let all of them see the same --data-dir"
-    )
+    for place, sentence in (
+        ("other", "rank 1 did not read the same tasks as rank 0; let all of them see the same --data-dir"),
+        ("lack", "rank 1 differs from rank 0 in tasks, tasks without data, data of tasks, settings of tasks; let all"),
+    ):
+        answers = [path.read_text() for path in (folder / place).iterdir()]
+        assert len(answers) >= 2 and len(set(answers)) == 1 and answers[0].startswith(sentence)
+    assert not (folder / "none").exists()

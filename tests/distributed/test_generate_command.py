@@ -69,7 +69,7 @@ def test_every_layout_writes_the_same(ranks, layout, run, alone):
 @pytest.mark.parametrize(
     ("script", "layout"),
     [
-        ("pretrain_prefix_lm.py", ["--tensor-model-parallel-size", "2"]),
+        pytest.param("pretrain_prefix_lm.py", ["--tensor-model-parallel-size", "2"], marks=pytest.mark.slow),
         ("pretrain_t5.py", ["--pipeline-model-parallel-size", "2"]),
     ],
     ids=["prefix decoder TP2", "encoder-decoder PP2"],
@@ -141,17 +141,16 @@ def test_another_tokenizer_is_refused(run, tmp_path):
     assert "is not the one that" in refusal("--load", str(run), "--tokenizer-model", str(other))
 
 
-def test_a_damaged_checkpoint_makes_room_for_the_one_before_it(run, earlier, tmp_path):
+def test_a_damaged_checkpoint_is_refused(run, tmp_path):
+    """As by a conversion: texts of another one than the newest should not be a surprise."""
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (shard,) = (copy / "iter_0000010").glob("*.safetensors")
     content = bytearray(shard.read_bytes())
     content[-100] ^= 1
     shard.write_bytes(content)
-    words = ["--prompt", *PROMPTS, *SETTINGS]
-    assert command([SCRIPT, "--load", copy, *words]) == command(
-        [SCRIPT, "--load", run, "--load-iteration", "5", *words]
-    )
+    sentence = refusal("--load", str(copy), "--max-new-tokens", "4")
+    assert sentence.startswith(f"{shard} is damaged: ") and "name another checkpoint with --load-iter" in sentence
 
 
 def test_help_needs_no_torch():

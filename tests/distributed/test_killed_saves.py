@@ -16,9 +16,10 @@ def half_way(trainer, tiny_corpus, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "way",
-    [{}, pytest.param({"async_save": True, "save_interval": 3}, marks=pytest.mark.slow)],
+    [{}, {"async_save": True, "save_interval": 3}],
     ids=["at once", "beside training"],
 )
 def test_every_step_of_a_save(way, half_way, trainer, tiny_corpus, tmp_path):

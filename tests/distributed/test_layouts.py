@@ -3,7 +3,7 @@
 import pytest
 from launch import by_layout, run_cases
 
-STEPS = 6
+STEPS = 4
 LAYOUTS = {
     "dp4": {},
     "tp2": {"tensor_model_parallel_size": 2},

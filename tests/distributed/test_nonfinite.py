@@ -9,7 +9,15 @@ from launch import run_cases
 from run_folder import iterations_of, losses_of, metrics_of, tensors_of
 
 
-@pytest.mark.parametrize("layout", [{}, {"tensor_model_parallel_size": 2}, {"pipeline_model_parallel_size": 2}])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"tensor_model_parallel_size": 2}, marks=pytest.mark.slow),
+        {"pipeline_model_parallel_size": 2},
+    ],
+    ids=["DP2", "TP2", "PP2"],
+)
 def test_a_gradient_of_one_rank_stops_the_step_on_all(tmp_path, layout):
     common = {"layout": layout, "model": {"hidden_dropout": 0.1}}
     before, after = str(tmp_path / "before"), str(tmp_path / "after")

@@ -90,6 +90,7 @@ ADAFACTOR = {
 }
 
 
+@pytest.mark.slow
 def test_factored_moments_go_round_the_layouts(tmp_path):
     """Rows and columns are cut each by its own rule, or held by all tensor-parallel ranks and written by one."""
     names = ["dp4", "tp2", "pp2-vpp2", "tp2-pp2", "dp4"]
@@ -168,6 +169,7 @@ def test_resume_on_the_same_layout_is_bit_exact(variant, resumed):
     assert (first["skipped"] > 0) == ("fp16" in variant)
 
 
+@pytest.mark.slow
 def test_another_precision_goes_on_from_the_master_weights(tmp_path):
     """Each data-parallel rank reads its own masters alone, and weights that were stored rounded: they must follow."""
     precisions = {"fp32": {}, "bf16": {"bf16": True}, "fp16": {"fp16": True, "initial_loss_scale": 1.0}}

@@ -53,7 +53,11 @@ def stop_and_go_on(trainer, flags, run, plain, ranks, faults):
 
 @pytest.mark.parametrize(
     ("number", "moment"),
-    [*(("SIGTERM", moment) for moment in MOMENTS), ("SIGUSR1", "save"), ("SIGUSR1", "step"), ("SIGINT", "evaluation")],
+    [
+        *(("SIGTERM", moment) for moment in MOMENTS),
+        *(pytest.param("SIGUSR1", moment, marks=pytest.mark.slow) for moment in ("save", "step")),
+        ("SIGINT", "evaluation"),
+    ],
 )
 def test_saves_and_goes_on(number, moment, undisturbed, trainer, tiny_corpus, tmp_path):
     run = tmp_path / "run"

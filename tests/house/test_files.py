@@ -20,6 +20,7 @@ MAY_WRITE = {
     "megatron/basics/atomic_files.py": "it is the one that writes",
     "megatron/basics/errors.py": "to nowhere, what is left when a pipe is closed",
     "megatron/basics/lock_file.py": "a lock is held open, never read as a whole",
+    "megatron/cli/written_texts.py": "appends lines, and takes back what a full disk cut",
     "megatron/checkpoint/shards.py": "into a folder that is renamed when all of it is on the disk",
     "megatron/loop/hooks/metrics_file.py": "appends lines, and cuts what is torn",
     "tools/make_environment.py": "runs before the package can be imported",

@@ -14,7 +14,7 @@ from megatron.loop.setup import ModelRecipe
 from tests.oracles.one_process_model import batch_of, build_decoder, random_sequences
 
 LENGTH = 40
-NO_IDS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": None}
+IDS = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 3}
 LLAMA = {
     "vocab_size": 101,
     "hidden_size": 32,
@@ -23,11 +23,11 @@ LLAMA = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": LENGTH,
-    **NO_IDS,
+    **IDS,
 }
 FREE_FIELDS = {"architectures", "_name_or_path"}
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
-GPT2 = {"vocab_size": 101, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 4, **NO_IDS}
+GPT2 = {"vocab_size": 101, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 4, **IDS}
 NEOX = {
     "vocab_size": 101,
     "hidden_size": 32,
@@ -36,7 +36,7 @@ NEOX = {
     "num_attention_heads": 4,
     "max_position_embeddings": LENGTH,
     "use_parallel_residual": False,
-    **NO_IDS,
+    **IDS,
 }
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama grouped": ("llama", {**LLAMA, "tie_word_embeddings": False}),
@@ -123,6 +123,7 @@ def test_a_folder_becomes_our_model_and_comes_back(case):
     assert again == described
     was, now = theirs.config.to_dict(), config.to_dict()
     assert {field for field in was if was[field] != now.get(field)} <= FREE_FIELDS
+    assert IDS.items() <= now.items()
 
 
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}

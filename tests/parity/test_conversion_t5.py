@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from exported_folder import export_tensors
+from safetensors.torch import load_file, save_file
 
 from megatron.architectures.encoder_decoder import EncoderDecoder
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
 from megatron.basics.errors import UserError
+from megatron.conversion.families.t5 import UNTIED
+from megatron.conversion.load import plan_import
 from megatron.conversion.registry import FAMILIES
 from megatron.conversion.rules import expand
 from megatron.data.collate import collate
@@ -41,6 +44,7 @@ CASES = {
         {**SIZES, "feed_forward_proj": "gated-silu", "tie_word_embeddings": False, "num_decoder_layers": 3},
     ),
     "umt5": ("umt5", {**SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "umt5, head without scale": ("umt5", {**SIZES, "feed_forward_proj": "gated-gelu", **UNTIED}),
     "umt5 plain, uneven": ("umt5", {**SIZES, "feed_forward_proj": "relu", "num_decoder_layers": 1, "d_kv": 12}),
 }
 
@@ -52,6 +56,8 @@ def made_by_transformers(family, settings):
     model = transformers.AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32).eval()
     if settings.get("tie_word_embeddings") is False:
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+    for stack in (model.encoder, model.decoder):
+        stack.set_input_embeddings(model.shared)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.dim() == 1 else 0.0, 0.12)
     return model
@@ -116,25 +122,55 @@ def test_a_folder_becomes_our_model_and_comes_back(case):
     config = transformers.AutoConfig.for_model(**family.config(described))
     assert family.describe(config.to_dict(), tensors) == described
     was, now = theirs.config.to_dict(), config.to_dict()
-    assert {field for field in was if was[field] != now.get(field)} <= {"architectures", "_name_or_path"}
+    may_differ = {"architectures", "_name_or_path"}
+    if family.written_copies(described):  # transformers' own folders of such models say that they are tied
+        may_differ.add("tie_word_embeddings")
+    assert {field for field in was if was[field] != now.get(field)} <= may_differ
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_transformers_reads_what_is_written(case, tmp_path):
-    """Its own loader decides which tables are copies, from the files alone."""
+    """Its own loader decides which tables are copies, from the files alone, and ties what its config calls tied."""
     family, theirs, described = converted(case)
-    tensors = theirs.state_dict()
-    written = {}
-    for pair in expand(family.rules(described), described):
-        written |= pair.to_theirs(pair.to_ours(tensors))
-    config = transformers.AutoConfig.for_model(**family.config(described))
-    config.save_pretrained(tmp_path)
-    save_file({name: tensor.contiguous() for name, tensor in written.items()}, tmp_path / "model.safetensors")
-    read = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path)).eval()
+    plan = export_tensors(family, described, theirs.state_dict(), tmp_path)
     batch = batch_of_pairs()
+    rows = {"input_ids": batch.encoder.tokens, "decoder_input_ids": batch.tokens}
     with torch.no_grad():
-        rows = {"input_ids": batch.encoder.tokens, "decoder_input_ids": batch.tokens}
-        assert torch.equal(read(**rows).logits, theirs(**rows).logits)
+        expected = theirs(**rows).logits
+        read = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path)).eval()
+        assert torch.equal(read(**rows).logits, expected)
+        model = described.model
+        if not (model.scale_logits and model.untie_embeddings_and_output_weights):
+            read.tie_weights()  # as lm-eval does
+            assert torch.equal(read(**rows).logits, expected)
+        if family.name == "t5" and plan.copies:  # for those who train it on
+            tied = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path), tie_word_embeddings=True).eval()
+            assert tied.encoder.embed_tokens.weight is tied.decoder.embed_tokens.weight is tied.shared.weight
+            assert torch.equal(tied(**rows).logits, expected)
+
+
+@pytest.mark.parametrize("case", ["t5 1.1", "umt5, head without scale"])
+def test_copies_of_the_table(case, tmp_path):
+    """An import takes folders with them and without them, and compares those that are there."""
+    family, theirs, described = converted(case)
+    plan = export_tensors(family, described, theirs.state_dict(), tmp_path)
+    copies = [name for pair in plan.copies for name in pair.theirs]
+    assert copies == ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    stored = load_file(tmp_path / "model.safetensors")
+    without = {name: tensor for name, tensor in stored.items() if name not in copies}
+    assert plan.parameters == sum(tensor.numel() for tensor in without.values())
+    for tensors in (stored, without):
+        save_file(tensors, tmp_path / "model.safetensors")
+        read = plan_import(tmp_path, family=None, dtype=None)
+        assert read.described == described
+    stored[copies[1]][100, 31] += 1
+    save_file(stored, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"{copies[1]} differs from shared.weight"):
+        plan_import(tmp_path, family=None, dtype=None)
+    del without["lm_head.weight"]
+    save_file(without, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"no tensor lm_head\.weight"):
+        plan_import(tmp_path, family=None, dtype=None)
 
 
 def test_configs_that_no_model_follows():
@@ -169,5 +205,8 @@ def test_models_that_no_folder_can_hold():
     umt5, _, layered = converted("umt5")
     (fault,) = umt5.faults(replace(layered, model=replace(layered.model, relative_bias_per_layer=False)))
     assert "--relative-bias-per-layer off" in fault
+    tied = {"scale_logits": False, "untie_embeddings_and_output_weights": False}
+    (fault,) = umt5.faults(replace(layered, model=replace(layered.model, **tied)))
+    assert "--scale-logits off without --untie-embeddings-and-output-weights" in fault
     (fault,) = FAMILIES["llama"].faults(described)
     assert "encoder_decoder" in fault

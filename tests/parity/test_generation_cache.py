@@ -59,7 +59,7 @@ def model_and_rows(architecture, positions, backend="sdpa", dtype=torch.float64)
     return chunk, PromptRows(architecture=ARCHITECTURES[architecture](), rules=rules, **reading)
 
 
-def written(chunk, rows, prompts=PROMPTS, stop=lambda _: False, **options):
+def written(chunk, rows, prompts=PROMPTS, stop=lambda *_: False, **options):
     return generate(
         [chunk],
         one_process_grid(),
@@ -105,7 +105,7 @@ def test_a_pass_takes_no_more_positions_than_are_new(architecture):
     lengths = []
     forward = chunk.forward
     chunk.forward = lambda batch, cache: lengths.append(batch.stream_length) or forward(batch, cache)
-    written(chunk, rows, max_new_tokens=5, stop=lambda tokens: len(tokens) == 4)
+    written(chunk, rows, max_new_tokens=5, stop=lambda _, tokens: len(tokens) == 4)
     longest = max(map(len, PROMPTS)) + rows.ends_inputs
     first = longest + (architecture == "encoder_decoder" or rows.rules.begins_with_start_token)
     assert lengths == [first, 1, 1, 1]
@@ -116,7 +116,7 @@ def test_a_condition_ends_a_row_and_the_others_go_on():
     options = {"max_new_tokens": 16, "temperature": 1.0}
     free = written(chunk, rows, **options)
     wanted = free[1][4]
-    stopped = written(chunk, rows, **options, stop=lambda tokens: tokens[-1] == wanted)
+    stopped = written(chunk, rows, **options, stop=lambda _, tokens: tokens[-1] == wanted)
     for tokens, shortened in zip(free, stopped, strict=True):
         assert shortened == (tokens[: tokens.index(wanted) + 1] if wanted in tokens else tokens)
     assert sum(map(len, stopped)) < sum(map(len, free))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exported_folder import export_tensors
 from families import LENGTH, copy_weights, make_theirs
 from lm_eval.models.huggingface import HFLM
 from test_transformers_t5 import LENGTHS, make_both
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.conversion.registry import FAMILIES
 from megatron.evaluation.answering_model import TrainedModel
 from megatron.evaluation.generate import generate
 from megatron.evaluation.lm_eval_adapter import TriarchLM, exported_model
@@ -84,23 +86,30 @@ def gpt2():
     return theirs, ours
 
 
-@pytest.fixture(scope="module", params=["gpt2", "t5", "t5-1.1"])
+@pytest.fixture(scope="module", params=["gpt2", "t5", "t5-1.1", "t5-1.1 exported"])
 def both(request, gpt2, tmp_path_factory):
-    """(lm-eval's class, ours) around the same model; 1.1 has a head of its own, which plain hf ties once more."""
+    """(lm-eval's class, ours) around the same model.
+
+    1.1 has a head of its own, which plain hf ties once more, but for that of our exports.
+    """
     if request.param == "gpt2":
         theirs, model = gpt2
         rules = RowRules(seq_length=LENGTH, end_token=END)
         ours = our_class(model, "causal_decoder", rules, reads_running_text=True, ends_inputs=False)
         return HFLM(pretrained=theirs, tokenizer=tokenizer_of_words(), batch_size=4, device="cpu"), ours
-    model, theirs = make_both(request.param)
+    model, theirs = make_both(request.param.split()[0])
     theirs.config.n_positions = LENGTHS[0]
     rules = RowRules(seq_length=LENGTHS[0], decoder_seq_length=LENGTHS[1], end_token=END, start_token=0)
     ours = our_class(model.float(), "encoder_decoder", rules, reads_running_text=False, ends_inputs=True)
     if request.param == "t5":
         return HFLM(pretrained=theirs.float(), tokenizer=tokenizer_of_words(True), batch_size=4, device="cpu"), ours
     folder = tmp_path_factory.mktemp("export")
-    theirs.float().save_pretrained(folder)
     tokenizer_of_words(True).save_pretrained(folder)
+    if request.param == "t5-1.1 exported":
+        described = FAMILIES["t5"].describe(theirs.config.to_dict(), theirs.state_dict())
+        export_tensors(FAMILIES["t5"], replace(described, dtype="float32"), theirs.state_dict(), folder)
+        return HFLM(pretrained=str(folder), batch_size=4, device="cpu"), ours
+    theirs.float().save_pretrained(folder)
     return exported_model(folder, runs_its_code=False, batch_size=4, device="cpu"), ours
 
 

@@ -25,6 +25,10 @@ def quickstart(folder: Path, steps: int) -> LossCurves:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "sample.txt").read_text().startswith("Return a new")
+    assert json.loads((folder / "export" / "verdict.json").read_text())["verdict"] == "passed"
+    evaluation = json.loads((folder / "evaluation" / "results.json").read_text())
+    assert evaluation["n-samples"]["word_order"]["effective"] > 100
+    assert evaluation["triarch"]["random"]["word_order"] == 0.25
     return read_loss_curves(folder / "run", "lm loss")
 
 
@@ -43,5 +47,7 @@ def test_a_short_quickstart_resumes_on_another_layout_and_replaces_an_older_one(
 @pytest.mark.slow
 def test_the_whole_quickstart_learns(tmp_path):
     curves = quickstart(tmp_path, steps=480)
+    results = json.loads((tmp_path / "evaluation" / "results.json").read_text())["results"]
+    assert results["word_order"]["acc,none"] > 0.7  # a guess has 0.25
     before, after = (loss for iteration, loss in curves.validation if iteration in (300, 480))
     assert after < before < 5.5  # a guess among 4,096 tokens has 8.3

@@ -17,7 +17,8 @@ class NearRelative:
 
     def reason(self, config: Mapping[str, Any]) -> str:
         """Why a folder with this config cannot be converted, without subject and full stop."""
-        config = {**config, **(config.get("text_config") or {})}
+        of_text = config.get("text_config")
+        config = {**config, **(of_text if isinstance(of_text, Mapping) else {})}
         said = [f"{name} {config[name]}" for name in self.fields if config.get(name) is not None]
         further = f", and its config says {', '.join(said)}" if said else ""
         return f"has {self.parts}{further}; no model of ours can follow that. The nearest family is {self.family}"

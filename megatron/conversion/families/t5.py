@@ -2,6 +2,10 @@
 
 Source: transformers' T5ForConditionalGeneration. What parts the versions is `scale_decoder_outputs`: transformers 5
 sets `tie_word_embeddings` in every config that it fills, and a head of its own is one whose tensor is there.
+
+It leaves such a head alone while it loads a folder, and replaces it by the table of words as soon as anybody calls
+`tie_weights`, as lm-eval 0.4.13 does. Our folders of such models therefore turn tying off, by the one way that its
+config leaves open, and then have to hold the table three times.
 """
 
 from __future__ import annotations
@@ -34,7 +38,21 @@ POSITIONS = "n_positions"
 USUAL_POSITIONS = 512  # of T5's own training; configs that transformers fills leave them out
 START = "decoder_start_token_id"
 HEAD = "lm_head.weight"
-COPIES = (HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+TABLES_OF_STACKS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+COPIES = (HEAD, *TABLES_OF_STACKS)
+HEAD_IS_TABLE = "head_is_word_table"
+# A config drops `tie_word_embeddings: false`, but not a field that its own map of names takes for the same one. The map
+# is the class's with that field more, and must be read before it.
+UNTIED: dict[str, Any] = {
+    "attribute_map": {
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
+        HEAD_IS_TABLE: "tie_word_embeddings",
+    },
+    HEAD_IS_TABLE: False,
+}
 TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 FORM: dict[str, Any] = {
@@ -83,6 +101,10 @@ class T5Family(Family):
             raise UserError(*faults)
         return described
 
+    def written_copies(self, described: DescribedModel) -> tuple[str, ...]:
+        """See Family."""
+        return TABLES_OF_STACKS if turns_tying_off(described) else ()
+
 
 class T5(T5Family):
     """T5 itself, in which a scaled head is the table of words."""
@@ -91,7 +113,8 @@ class T5(T5Family):
         """See Family."""
         yield from super().faults(described, by_name=by_name)
         model = described.model
-        if model.scale_logits and model.untie_embeddings_and_output_weights:
+        is_tied = not model.untie_embeddings_and_output_weights
+        if described.architecture in self.architectures and model.scale_logits and not is_tied:
             yield (
                 f"--family {self.name} has no --scale-logits with --untie-embeddings-and-output-weights; a scaled head "
                 "is the table of words there."
@@ -153,11 +176,12 @@ def _cross_attention(described: DescribedModel) -> tuple[Rule, ...]:
 
 def read(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
     """Layers, heads, activation and head; only a head that is not scaled can have a table of its own."""
-    is_scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
+    is_tied = bool(config.get("tie_word_embeddings", True))
+    is_scaled = bool(config.get("scale_decoder_outputs", is_tied))
     return {
         **read_sizes(config),
         "scale_logits": is_scaled,
-        "untie_embeddings_and_output_weights": not is_scaled and HEAD in tensors,
+        "untie_embeddings_and_output_weights": not is_scaled and (HEAD in tensors or not is_tied),
     }
 
 
@@ -181,8 +205,14 @@ def write(described: DescribedModel) -> dict[str, Any]:
     return {**write_sizes(described), "scale_decoder_outputs": is_scaled, "tie_word_embeddings": is_scaled}
 
 
+def turns_tying_off(described: DescribedModel) -> bool:
+    """Whether a folder says that the head is not the table; without tying, UMT5 does not scale the head's input."""
+    model = described.model
+    return model.untie_embeddings_and_output_weights and not model.scale_logits
+
+
 def write_sizes(described: DescribedModel) -> dict[str, Any]:
-    """The inverse of `read_sizes`, and the decoder's start token."""
+    """The inverse of `read_sizes`, the decoder's start token, and what keeps a head from being tied."""
     model = described.model
     return {
         "num_layers": model.encoder_layers,
@@ -191,6 +221,7 @@ def write_sizes(described: DescribedModel) -> dict[str, Any]:
         "feed_forward_proj": FEED_FORWARDS[model.activation],
         "dropout_rate": model.hidden_dropout,
         START: described.pad_token,
+        **(UNTIED if turns_tying_off(described) else {}),
     }
 
 

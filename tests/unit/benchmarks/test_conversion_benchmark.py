@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.conversion import TOY_BYTES, measure, plain_copy, print_table, require_equal
-from benchmarks.sharded_run import causal_decoder, make_run, one_table
+from benchmarks.sharded_run import causal_decoder, make_run, one_table, turned
 from megatron.basics.errors import RunFault, UserError
 from megatron.checkpoint.manifest import read_manifest
 from megatron.cli.convert import main as convert
@@ -78,6 +78,16 @@ def test_one_table(tmp_path):
     manifest = read_manifest(checkpoint)
     table = torch.Size(manifest.tensors["embedding.word_embeddings.weight"].shape).numel()
     assert table > 0.9 * sum(torch.Size(entry.shape).numel() for entry in manifest.tensors.values())
+
+
+def test_matrices_that_are_turned(tmp_path):
+    checkpoint = make_run(tmp_path / "run", *turned(TOY_BYTES))
+    measure("to-hf", tmp_path / "run", tmp_path / "run", tmp_path / "exported", "5GB")
+    read = load_file(tmp_path / "exported" / "model.safetensors")
+    manifest = read_manifest(checkpoint)
+    name = "decoder.layers.1.mlp.linear_fc1.weight"
+    weights = CheckpointWeights(checkpoint, manifest, {name: manifest.tensors[name].shape})
+    assert torch.equal(read["transformer.h.1.mlp.c_fc.weight"], weights.read(name).t())
 
 
 @pytest.mark.parametrize("rank", [0, 3])

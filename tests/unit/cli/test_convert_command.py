@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import models, pre_tokenizers, processors, trainers
 
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Progress
@@ -20,7 +20,7 @@ from megatron.cli.convert import main
 from megatron.cli.run_config import RunConfig
 from megatron.cli.run_record import lineage_line
 from megatron.cli.trained_model import read_record
-from megatron.cli.wire import model_recipe
+from megatron.cli.wire import model_recipe, prompt_rows_of
 from megatron.conversion.checkpoint_weights import CheckpointWeights
 from megatron.conversion.checkpoint_writer import write_checkpoint
 from megatron.conversion.tensor_file import TensorFile
@@ -39,22 +39,26 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": LENGTH,
     "tie_word_embeddings": False,
-    "bos_token_id": None,
+    "bos_token_id": 2,
     "eos_token_id": 0,
+    "pad_token_id": 3,
 }
 
 
 @pytest.fixture(scope="module")
 def tokenizer_files(tmp_path_factory):
-    """A byte-level vocabulary of 90 ids, as transformers saves it."""
+    """A vocabulary of 90 ids whose texts begin with a token, as Llama's do, as transformers saves it."""
     folder = tmp_path_factory.mktemp("tokenizer")
     fast = FastTokenizer(models.BPE(unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(vocab_size=90, special_tokens=["</s>", "<unk>"], show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=90, special_tokens=["</s>", "<unk>", "<s>", "<pad>"], show_progress=False)
     fast.train_from_iterator(
         ["abcdefghijklmnopqrstuvwxyz " * 3, "to be or not to be that is the question"] * 9, trainer
     )
-    whole = transformers.PreTrainedTokenizerFast(tokenizer_object=fast, eos_token="</s>", unk_token="<unk>")
+    fast.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
+    whole = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
     whole.save_pretrained(folder)
     return folder
 
@@ -121,7 +125,52 @@ def test_there_and_back(folder, theirs, tmp_path):
     assert {name for name in was if was[name] != now.get(name)} <= {"_name_or_path", "transformers_version"}
     text = "to be or not to be abc"
     ids = [transformers.AutoTokenizer.from_pretrained(path)(text)["input_ids"] for path in (folder, back)]
-    assert ids[0] == ids[1]
+    assert ids[0] == ids[1] and ids[0][0] == 2
+    assert {name: now[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")} == {
+        name: SIZES[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+
+
+def test_prompts_begin_as_the_folders_own_tokenizer_has_them(folder, theirs, tmp_path):
+    """What follows a text is as likely by our rows of prompts as by transformers with the folder's special tokens."""
+    run, text = tmp_path / "run", "to be or not to be"
+    convert("from-hf", folder, run)
+    config, tokenizer = read_record(TrainedModelOptions(load=str(run), device="cpu"))
+    assert (config.data.begin_with_start_token, config.data.start_token) == (True, "begin")
+    row, place = prompt_rows_of(config, tokenizer).arrange(tokenizer.encode(text))
+    batch = batch_of(random_sequences(1, LENGTH, vocabulary_size=WORDS))
+    batch.tokens.copy_(torch.from_numpy(row.tokens))
+    ids = transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
+    assert place == ids.shape[1] - 1
+    with torch.no_grad():
+        expected = theirs(ids).logits[0, -1]
+    assert torch.allclose(logits_of_ours(run, batch)[0, place], expected, rtol=1e-5, atol=1e-5)
+
+    # The same run from an export, which says it of itself; and none where the tokenizer begins no texts.
+    convert("to-hf", run, tmp_path / "back")
+    convert("from-hf", tmp_path / "back", tmp_path / "again")
+    again, _ = read_record(TrainedModelOptions(load=str(tmp_path / "again"), device="cpu"))
+    assert again.data.start_token == "begin" and again.data.begin_with_start_token
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}), "utf-8")
+    convert("from-hf", folder, tmp_path / "bare")
+    bare, _ = read_record(TrainedModelOptions(load=str(tmp_path / "bare"), device="cpu"))
+    assert (bare.data.begin_with_start_token, bare.data.start_token) == (False, "pad")
+    convert("to-hf", tmp_path / "bare", tmp_path / "bare_back")
+    assert json.loads((tmp_path / "bare_back" / "config.json").read_text())["bos_token_id"] == 2
+    left = transformers.AutoTokenizer.from_pretrained(tmp_path / "bare_back")
+    assert left.bos_token_id == 2 and left(text)["input_ids"] == ids[0, 1:].tolist()
+
+
+@pytest.mark.parametrize("named", [[0, 7], 5])
+def test_of_other_tokens_than_the_tokenizers_a_warning_tells(named, folder, tmp_path, caplog):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": named}))
+    convert("from-hf", folder, tmp_path / "run")
+    said = "0 or 7" if isinstance(named, list) else "5"
+    (warning,) = [line for line in caplog.messages if "config.json" in line]
+    assert warning.startswith(f"warning: by config.json texts end with token {said} (eos_token_id), by the tokenizer ")
+    assert warning.endswith("with 0 (</s>); a run goes by the tokenizer.")
 
 
 def test_what_the_run_folder_says_of_itself(folder, tmp_path):
@@ -203,6 +252,7 @@ def test_a_tokenizer_that_is_given(folder, sentencepiece_model, theirs, tmp_path
         f"--load {tmp_path / 'wide'} holds no tokenizer; give --tokenizer-type and --tokenizer-model of the one that "
         "the model was trained with.",
     )
+    assert len(refused("from-hf", tmp_path / "wide", tmp_path / "run", "--objective", "full_ml")) == 2
     given = ("--tokenizer-model", str(sentencepiece_model))
     convert("from-hf", tmp_path / "wide", tmp_path / "run", *given)
     manifest = read_manifest(tmp_path / "run" / "iter_0000000")
@@ -235,6 +285,27 @@ def test_what_cannot_be_is_told_before_anything_is_written(folder, tmp_path):
         main(["to-hf", "--load", str(run), "--save", str(run)])
 
 
+def test_a_comparison_that_cannot_be_is_told_before_anything_is_written(folder, tmp_path, monkeypatch):
+    run, new = tmp_path / "run", tmp_path / "new"
+    convert("from-hf", folder, run)
+    (tmp_path / "short.txt").write_text("a")
+
+    def refusals():
+        for direction, load in (("to-hf", run), ("from-hf", folder)):
+            with pytest.raises(UserError) as raised:
+                main([direction, "--load", str(load), "--save", str(new), "--verify-text", str(tmp_path / "short.txt")])
+            assert not new.exists() and not new.with_name("new.unfinished").exists()
+            yield from raised.value.faults
+
+    assert all(fault.startswith("--verify-text has 1 tokens") for fault in refusals())
+
+    def too_old():
+        raise UserError("an old torch")
+
+    monkeypatch.setattr("megatron.device.device.require_supported_versions", too_old)
+    assert [*refusals()] == ["an old torch", "an old torch"]
+
+
 def test_a_damaged_checkpoint_leaves_nothing_behind(folder, tmp_path):
     convert("from-hf", folder, tmp_path / "run")
     (shard,) = (tmp_path / "run" / "iter_0000000").glob("*.safetensors")
@@ -261,6 +332,13 @@ def test_the_command_line_is_answered_at_once(tmp_path):
     with pytest.raises(UserError) as raised:
         main(["from-hf", "--load", str(tmp_path), "--save", str(tmp_path / "x"), "--family", "lama"])
     assert raised.value.faults[0].startswith("--family lama is not known; did you mean llama?")
+    with pytest.raises(UserError, match="--tokenizer-type has no effect without --tokenizer-model; leave it out"):
+        main(
+            [
+                *("from-hf", "--load", str(tmp_path), "--save", str(tmp_path / "x")),
+                *("--tokenizer-type", "SentencePieceTokenizer"),
+            ]
+        )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["to-hf", "--help"], ["from-hf", "-h"], ["verify", "-h"]])

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.manifest import Manifest
 from megatron.cli import generate
 from megatron.cli.run_config import parse_pretrain
+from megatron.cli.written_texts import WrittenTexts
 from megatron.evaluation.options import GenerationOptions
+from megatron.evaluation.stop_texts import StopTexts
 from tests.oracles.one_process_model import one_process_grid
 
+PIECES = [" a", "b", " ", "ab", "é", ""]
 WIDTHS = ["--num-attention-heads", "6", "--hidden-size", "192"]
 
 
@@ -76,3 +84,45 @@ def test_lines_of_standard_input_are_prompts(monkeypatch: pytest.MonkeyPatch) ->
         prompts(b"to be\n\xe9\n")
     with pytest.raises(UserError, match="standard input is empty"):
         prompts(b"")
+
+
+def decode(tokens: list[int]) -> str:
+    """As SentencePiece does it: the first word loses its space."""
+    return "".join(PIECES[token] for token in tokens).removeprefix(" ")
+
+
+ids = st.lists(st.integers(0, len(PIECES) - 2), max_size=30)  # a token that does not show may hide a stop for a while
+
+
+@settings(deadline=None)
+@given(prompt=ids, new=ids, stop=st.text(" abé", min_size=1, max_size=4))
+def test_a_text_ends_with_the_token_that_completes_a_stop(prompt: list[int], new: list[int], stop: str) -> None:
+    stops = StopTexts([stop], decode)
+    text, found, _ = decode([*prompt, *new])[len(decode(prompt)) :].partition(stop)
+    assert stops.written(prompt, new) == (text, bool(found))
+    ended = next((n for n in range(1, len(new) + 1) if stops.has_ended(prompt, new[:n])), None)
+    assert ended == next((n for n in range(1, len(new) + 1) if stops.written(prompt, new[:n])[1]), None)
+
+
+def test_each_portion_of_texts_is_added_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "texts.jsonl"
+    options = GenerationOptions(output_path=str(path), stop=["abb"])
+    written = WrittenTexts(options, SimpleNamespace(decode=decode), end_token=5)  # type: ignore[arg-type]
+    written.hand_over(["  a"], [[0]], [[1, 5]])
+    before = path.read_bytes()
+    written.hand_over(["b", ""], [[1], [5]], [[3, 0, 3], [4, 4]])
+    assert path.read_bytes().startswith(before)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [list(record.values()) for record in records] == [
+        ["  a", "b", 2, "end of text"],
+        ["b", "ab aab", 3, "length"],
+        ["", "éé", 2, "length"],
+    ]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        written.hand_over(["b"], [[1]], [[3]])
+    assert len(path.read_text().splitlines()) == len(records)

@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from megatron.basics.errors import RunFault, UserError, exit_on_user_error
 from megatron.checkpoint.contents import Progress
@@ -150,7 +150,8 @@ def test_both_ways_end_with_a_verdict(kind, runs, tmp_path, capsys):
         assert 0 < parity["max_difference"] < 1e-4 and parity["mean_difference"] < parity["max_difference"]
         assert parity["same_top"] == 1.0 and parity["positions"] == 4 * LENGTH
         assert parity["log_likelihood"]["checkpoint"] == pytest.approx(parity["log_likelihood"]["folder"], abs=1e-5)
-        assert verdict["weights"] == {"tensors": arrival["weights"]["tensors"], "different": []}
+        weights = {"tensors": arrival["weights"]["tensors"], "different": [], "rounded": 0, "rounding": None}
+        assert verdict["weights"] == weights
         assert verdict["tokenizer"]["is_same"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Not verified" not in card and "**verdict: passed**" in card
@@ -181,6 +182,13 @@ def test_prefixes_are_read_both_ways(runs, folders, tmp_path, monkeypatch):
     convert("to-hf", runs / "prefix", tmp_path / "causal", "--family", "gpt2")
     verdict = verdict_of(tmp_path / "causal")
     assert verdict["verdict"] == "passed" and verdict["architecture"] == "causal_decoder"
+    # Masks among the tensors, as older folders of GPT-2 and GPT-NeoX have them, are no weights.
+    tensors = load_file(tmp_path / "causal" / "model.safetensors")
+    mask = torch.ones(1, 1, LENGTH, LENGTH)
+    masks = {"transformer.h.0.attn.bias": mask.bool(), "transformer.h.1.attn.bias": mask.byte()}
+    save_file({**tensors, **masks}, tmp_path / "causal" / "model.safetensors", metadata={"format": "pt"})
+    verify(runs / "prefix", tmp_path / "causal")
+    assert verdict_of(tmp_path / "causal")["weights"]["tensors"] == len(tensors)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -190,6 +198,7 @@ def test_other_precisions_are_compared_as_exactly(dtype, runs, folders, tmp_path
     verdict = verdict_of(tmp_path / "new")
     assert verdict["verdict"] == "passed" and verdict["parity"]["max_difference"] < 1e-4
     assert set(verdict["precision"].values()) == {"float32", dtype, False}
+    assert verdict["weights"]["rounding"] == dtype and verdict["weights"]["rounded"] == verdict["weights"]["tensors"]
 
 
 def test_float32_folders_are_compared_with_the_weights_of_the_optimizer(runs, export, tmp_path):
@@ -214,7 +223,8 @@ def test_float32_folders_are_compared_with_the_weights_of_the_optimizer(runs, ex
     convert("to-hf", run, tmp_path / "rounded")
     assert verdict_of(tmp_path / "rounded")["precision"]["checkpoint"] == "bfloat16"
     convert("to-hf", run, tmp_path / "whole", "--dtype", "float32")
-    assert verdict_of(tmp_path / "whole")["precision"]["from_masters"]
+    whole = verdict_of(tmp_path / "whole")
+    assert whole["precision"]["from_masters"] and not whole["weights"]["rounded"]
 
 
 def failure(run, folder, *words):
@@ -267,6 +277,45 @@ def test_a_setting_that_no_tensor_shows_fails(runs, copied):
     assert "logits differ by" in sentence and "tensors differ" not in sentence
 
 
+def test_settings_that_no_logit_shows_fail(runs, copied, tmp_path):
+    """Lengths, special tokens, what stands around texts, and how prompts are read."""
+    change_config(copied, max_position_embeddings=4 * LENGTH, eos_token_id=7)
+    path = copied / "tokenizer.json"
+    fast = FastTokenizer.from_file(str(path))
+    fast.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 1)])
+    fast.save(str(path))
+    sentence = failure(runs / "causal", copied)
+    assert "logits" not in sentence
+    assert "; the folder's puts </s> in front of texts, and rows have nothing there; " in sentence
+    assert sentence.endswith(
+        f"; longest row: {LENGTH} by the checkpoint, {4 * LENGTH} by the folder; end token: 1 by the checkpoint, 7 by "
+        "the folder."
+    )
+
+    folder = tmp_path / "prefix"
+    convert("to-hf", runs / "prefix", folder, "--no-verify")
+    change_config(folder, bidirectional_prompts=False)
+    assert failure(runs / "prefix", folder).endswith(
+        "compared with: prompts that are read both ways: yes by the checkpoint, no by the folder."
+    )
+    change_config(folder, decoder_type="causal_decoder")
+    assert "holds another architecture (causal_decoder)" in refusal("verify", "--load", runs / "prefix", "--hf", folder)
+
+    folder = tmp_path / "encoder-decoder"
+    convert("to-hf", runs / "encoder-decoder", folder, "--no-verify")
+    change_config(folder, pad_token_id=4, decoder_start_token_id=4)
+    assert failure(runs / "encoder-decoder", folder).endswith(
+        "compared with: the decoder's start token: 0 by the checkpoint, 4 by the folder."
+    )
+    new = tmp_path / "new"
+    sentence = refusal("from-hf", "--load", folder, "--save", new, "--no-verify")
+    assert sentence.startswith(
+        f"{folder}/config.json: the decoder starts with token 4 (decoder_start_token_id), and in a run with the "
+        "tokenizer's padding, 0 (<pad>); correct pad_token"
+    )
+    assert not new.exists()
+
+
 def test_a_conversion_that_goes_wrong_leaves_a_folder_that_says_so(runs, tmp_path, monkeypatch):
     from megatron.conversion import export
 
@@ -301,6 +350,22 @@ def test_another_iteration_fails(runs, export, tmp_path):
     verify(run, export, "--load-iteration", "0")
     assert "21 of 21 tensors differ (" in failure(run, export)
 
+    # Damage of the one that is meant never makes a conversion fall back to another.
+    shard, manifest_file = next((run / "iter_0000005").glob("*.safetensors")), run / "iter_0000005" / "manifest.json"
+    mend = "; name another checkpoint with --load-iteration."
+    content = shard.read_bytes()
+    for damage, sentence in (
+        (lambda: shard.write_bytes(content[:-1]), f"{shard} has {len(content) - 1} bytes, {len(content)} were written"),
+        (shard.unlink, f"{shard} is missing"),
+        (lambda: manifest_file.write_text("{"), f"{manifest_file} cannot be read: "),
+        (manifest_file.unlink, f"{manifest_file} is missing: the checkpoint was never finished"),
+    ):
+        damage()
+        said = refusal("to-hf", "--load", run, "--save", tmp_path / "new")
+        assert said.startswith(sentence) and said.endswith(mend)
+        assert refusal("verify", "--load", run, "--hf", export) == said
+        assert not (tmp_path / "new").exists()
+
 
 def test_another_tokenizer_fails(runs, copied):
     content = json.loads((copied / "tokenizer.json").read_text())
@@ -319,6 +384,14 @@ def refusal(*words):
     with pytest.raises(UserError) as raised:
         main([*map(str, words)])
     return "\n".join(raised.value.faults)
+
+
+def test_a_verdict_that_cannot_be_kept_is_told(runs, copied, capsys, caplog):
+    (copied / "verdict.json").unlink(missing_ok=True)
+    (copied / "verdict.json").mkdir()
+    verify(runs / "causal", copied)
+    assert capsys.readouterr().out.rstrip().endswith("verdict: passed")
+    assert f"the verdict is not kept: {copied / 'verdict.json'} could not be written: a folder has" in caplog.text
 
 
 def test_other_models_are_told_by_what_parts_them(runs, folders, tmp_path):

@@ -59,6 +59,7 @@ WRONG = [
         1,
         "--max-position-embeddings 16 is less than --seq-length",
     ),
+    ("--start-token begin", 1, "--start-token has no effect without --begin-with-start-token; leave it out."),
     ("--pack-documents --reset-attention-mask", 1, "--reset-attention-mask has no effect with --pack-documents"),
     ("--pack-documents --reset-position-ids", 1, "--reset-position-ids has no effect with --pack-documents"),
     ("--pack-documents --eod-mask-loss", 1, "--eod-mask-loss has no effect with --pack-documents"),

@@ -56,8 +56,24 @@ def test_boxes_become_whole_tensors(weight, master, tmp_path_factory):
     manifest = write_cut(folder, {"a.weight": weight, "optimizer.state.param.a.weight": master})
     weights = CheckpointWeights(folder, manifest, {"a.weight": tuple(weight[0].shape)})
     assert torch.equal(weights.read("a.weight"), weight[0])
-    assert weights.has_masters and torch.equal(weights.read("a.weight", master=True), master[0])
+    assert torch.equal(weights.read("a.weight", master=True), master[0])
     assert weights.dtype == str(weight[0].dtype).removeprefix("torch.")
+
+
+def test_masters_are_those_that_can_stand_for_the_weights(tmp_path):
+    name, master = "a.weight", "optimizer.state.param.a.weight"
+    cuts = [[0, 1, 2], [0, 3]]
+    tensors = {name: (torch.ones(2, 3).bfloat16(), cuts), master: (torch.ones(2, 3), cuts)}
+    manifest = write_cut(tmp_path, tensors)
+    entry = manifest.tensors[master]
+    for changed, counts in (
+        (entry, True),
+        (TensorEntry("bfloat16", (2, 3), entry.pieces), False),
+        (TensorEntry("float32", (3, 2), entry.pieces), False),
+        (TensorEntry("float32", (2, 3), entry.pieces[:1]), False),
+    ):
+        manifest.tensors[master] = changed
+        assert CheckpointWeights(tmp_path, manifest, {name: (2, 3)}).has_masters == counts
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.conversion.choose_family import family_for, family_of
 from megatron.conversion.described_model import DescribedModel
+from megatron.conversion.registry import FAMILIES
 from megatron.modeling.options import ModelOptions
 
 SIZES = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
@@ -37,6 +38,31 @@ def described(architecture="causal_decoder", **model):
 def test_the_first_class_that_holds_it(model, family):
     choice = family_for(described(**model), None)
     assert choice.family.name == family and choice.described == described(**model) and not choice.reads_causally
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("vocab_size", "101", "vocab_size '101' is not a whole number from 1 to"),
+        ("vocab_size", None, "vocab_size None is not a whole number"),
+        ("num_hidden_layers", 2.0, "num_hidden_layers 2.0 is not a whole number"),
+        ("max_position_embeddings", True, "max_position_embeddings True is not a whole number"),
+        ("num_key_value_heads", "4", "num_key_value_heads '4' is not a whole number"),
+        ("norm_epsilon", "1e-5", "norm_epsilon '1e-5' is not a number"),
+        ("softmax_scale", [1], "softmax_scale [1] is not a number"),
+        ("qk_layernorm", "false", "qk_layernorm 'false' is not true or false"),
+        ("tie_word_embeddings", "false", "tie_word_embeddings 'false' is not true or false"),
+        ("eos_token_id", [1, "2"], "eos_token_id [1, '2'] is neither the id of a token nor a list of them"),
+    ],
+)
+def test_our_own_configs_are_typed(name, value, sentence):
+    family = FAMILIES["triarch_decoder"]
+    config = family.config(described(**SIZES))
+    assert family.describe(config, ()).vocabulary_size == 101
+    with pytest.raises(UserError) as raised:
+        family.describe({**config, name: value}, ())
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"config.json: {sentence}")
 
 
 def test_prefix_decoders_take_their_own_file_along():
@@ -78,6 +104,50 @@ def test_only_gemma_has_its_scales(flag):
     assert family_for(model, "triarch_decoder").described == model
 
 
+T5 = {
+    **SIZES,
+    "position_embedding_type": "relative",
+    "normalization": "RMSNorm",
+    "disable_bias_linear": True,
+    "softmax_scale": 1.0,
+    "activation": "relu",
+    "scale_logits": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model", "hidden", "attention", "lost"),
+    [
+        ("causal_decoder", SIZES, 0.1, 0.2, []),
+        ("prefix_decoder", LLAMA, 0.1, 0.2, []),
+        ("causal_decoder", LLAMA, 0.0, 0.2, []),
+        ("causal_decoder", LLAMA, 0.1, 0.2, ["--hidden-dropout 0.1 is not kept: a llama that is trained on has 0.0"]),
+        ("encoder_decoder", T5, 0.1, 0.1, []),
+        ("encoder_decoder", T5, 0.1, 0.0, ["--attention-dropout 0.0 is not kept: a t5 that is trained on has 0.1"]),
+    ],
+)
+def test_dropout_that_a_family_cannot_say_is_told(architecture, model, hidden, attention, lost):
+    choice = family_for(described(architecture, **model, hidden_dropout=hidden, attention_dropout=attention), None)
+    assert [loss.removesuffix(" there.") for loss in choice.family.lost(choice.described)] == lost
+
+
+def test_dropout_of_a_folder_that_a_run_cannot_say_is_told():
+    choice = family_for(described(**SIZES, hidden_dropout=0.1), None)
+    config = {"resid_pdrop": 0.1, "embd_pdrop": 0.3, "attn_pdrop": None}
+    (remark,) = choice.family.remarks(config, choice.described)
+    assert remark.startswith("config.json: embd_pdrop 0.3 becomes 0.1")
+    assert not [*choice.family.remarks({}, choice.described)]
+
+
+def test_a_scale_that_the_config_denies_is_told():
+    """google/umt5 says tie_word_embeddings false; transformers 5 scales its logits all the same."""
+    scaled = described("encoder_decoder", **T5, relative_bias_per_layer=True)
+    family = family_for(scaled, None).family
+    assert family.name == "umt5" and not [*family.remarks({"tie_word_embeddings": True}, scaled)]
+    (remark,) = family.remarks({"tie_word_embeddings": False}, scaled)
+    assert "the logits are not scaled, and transformers 5 scales them" in remark
+
+
 def test_later_gemmas_are_told_from_the_first():
     caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "sliding_window": 4096}
     with pytest.raises(UserError) as raised:
@@ -89,6 +159,8 @@ def test_later_gemmas_are_told_from_the_first():
     )
     with pytest.raises(UserError, match=r"rope_local_base_freq 10000\.0; no model .* nearest family is gemma"):
         family_of({"model_type": "gemma3", "text_config": {"rope_local_base_freq": 10000.0}}, None, "config.json")
+    with pytest.raises(UserError, match="nearest family is gemma"):
+        family_of({"model_type": "gemma3", "text_config": "x"}, None, "config.json")
     with pytest.raises(UserError, match=r"--family gemma is not that of config\.json, a gemma2"):
         family_of({"model_type": "gemma2"}, "gemma", "config.json")
 

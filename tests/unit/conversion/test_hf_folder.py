@@ -1,6 +1,7 @@
 """Folders of transformers are read as transformers reads them; what is wrong with one is told, all of it, by name."""
 
 import json
+import os
 import pickle
 import shutil
 
@@ -108,6 +109,24 @@ def test_a_state_dict_with_something_else_in_it(saved, tmp_path):
             HfFolder.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.empty(3, device="meta"),
+        torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "rows", "meta", "quantized"],
+)
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_tensors_that_are_not_plain_numbers(is_archive, tensor, saved, tmp_path):
+    shutil.copy(saved / "single" / "config.json", tmp_path)
+    torch.save({"w": tensor}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=is_archive)
+    with pytest.raises(UserError, match="holds w, which is sparse, quantized or without numbers; save it as"):
+        HfFolder.open(tmp_path)
+
+
 def refusal(folder):
     with pytest.raises(UserError) as raised:
         HfFolder.open(folder)
@@ -210,7 +229,23 @@ def test_folders_that_hold_no_model(content, sentence, tmp_path):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     (fault,) = refusal(tmp_path)
-    assert sentence in fault
+    assert sentence in fault and fault.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["config.json", INDEX, "tokenizer_config.json", "tokenizer.json"])
+def test_a_file_that_is_larger_than_any_of_its_kind(name, sharded):
+    with (sharded / name).open("a"):
+        os.truncate(sharded / name, 10**10)  # a hole, which takes no room on the disk
+    (fault,) = refusal(sharded)
+    most = "1 GB" if name == "tokenizer.json" else "0.1 GB"
+    assert fault == f"{sharded / name} has 10 GB, and at most {most} of its kind are read; download or save it again."
+
+
+def test_an_adapter_is_not_left_out_without_a_word(sharded):
+    """transformers would load it on top of the weights, where peft is installed."""
+    (sharded / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (fault,) = refusal(sharded)
+    assert fault.startswith(f"{sharded} holds an adapter (adapter_config.json), ") and "merge_and_unload" in fault
 
 
 def test_weights_that_stand_there_twice(sharded, saved):

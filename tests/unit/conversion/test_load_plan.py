@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from megatron.basics.errors import UserError
 from megatron.conversion.load import plan_import
+from megatron.conversion.provenance import Provenance
 
 LLAMA = {
     "vocab_size": 101,
@@ -28,6 +29,7 @@ ENTRY = {
     "decoder_seq_length": None,
     "begin_with_start_token": True,
 }
+STAGE = ENTRY["lineage"][0]
 PROJECTION = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -157,6 +159,16 @@ def test_precisions(llama):
         ({"num_attention_heads": 5}, "config.json"),
         ({"num_key_value_heads": 3}, "config.json"),
         ({"vocab_size": None}, "config.json"),
+        ({"vocab_size": 10**19}, "config.json: vocab_size 10000000000000000000 is not a whole number from 1 to 1000"),
+        ({"vocab_size": 0}, "config.json: vocab_size 0 is not a whole number from 1 to"),
+        ({"vocab_size": 10**12, "hidden_size": 10**9}, "embedding.word_embeddings.weight is [1000000000000, 1000000"),
+        ({"vocab_size": 10**12}, "model.embed_tokens.weight is [101, 32], and by config.json [1000000000000, 32]"),
+        ({"max_position_embeddings": -1}, "config.json: max_position_embeddings -1 is not a whole number from 1 to"),
+        ({"num_attention_heads": 0}, "config.json"),
+        ({"model_type": "qwen2", "num_hidden_layers": 10**12}, "config.json: 1000000000000 layers are more than the"),
+        ({"num_labels": 10**12}, "config.json: 1000000000000 labels are more than the 10000 that can be converted."),
+        ({"rope_parameters": "x"}, "config.json"),
+        ({"rms_norm_eps": float("nan")}, "config.json: --norm-epsilon nan must be a finite number."),
         ({"triarch": {"lineage": 3}}, "config.json: the entry triarch is not as an export wrote it"),
         ({"triarch": "x"}, "config.json: the entry triarch is not as an export wrote it"),
         ({"triarch": {**ENTRY, "seq_length": "40"}}, "config.json: the entry triarch is not as an export wrote it"),
@@ -166,6 +178,29 @@ def test_configs_that_are_not_followed(fields, sentence, llama):
     set_config(llama, **fields)
     faults = faults_of(llama)
     assert sentence in faults[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"objective": "full_lm |"},
+        {"architecture": ["causal_decoder"]},
+        {"iteration": True},
+        {"seq_length": 0},
+        {"decoder_seq_length": -1},
+        {"ends_inputs": 1},
+        {"lineage": [{**STAGE, "tokens": True}]},
+        {"lineage": [{**STAGE, "loss_tokens": -9}]},
+        {"lineage": [{**STAGE, "objective": "<img src=x>"}]},
+        {"lineage": [{**STAGE, "imported": "\x1b[2J"}]},
+        {"lineage": [{**STAGE, "imported": 3}]},
+        {"lineage": ["full_lm"]},
+    ],
+)
+def test_a_past_that_no_export_wrote(changed):
+    assert Provenance.of_config({"triarch": ENTRY}) is not None
+    with pytest.raises(UserError, match="the entry triarch is not as an export wrote it; remove the entry"):
+        Provenance.of_config({"triarch": {**ENTRY, **changed}})
 
 
 def test_the_family_is_that_of_the_config(llama):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from megatron.basics.errors import UserError
 from megatron.conversion.choose_family import family_for
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.export import plan_export
@@ -48,12 +49,14 @@ def card_of(folder, architecture, family=None, *, stages=(), starts=False, **mod
 def test_a_causal_decoder(tmp_path):
     stages = [
         imported_stage("causal_decoder", "full_lm", "gpt2 | <b>"),
+        {"architecture": "![x](http://y)", "objective": "a | b", "tokens": 1, "loss_tokens": 1},
         {"architecture": "causal_decoder", "objective": "full_lm", "tokens": 0, "loss_tokens": 0},
         {"architecture": "causal_decoder", "objective": "prefix_lm", "tokens": 168_000_000, "loss_tokens": 84_000_000},
     ]
     card = card_of(tmp_path, "causal_decoder", stages=stages)
     assert "A causal decoder of 29,984 parameters, exported by Triarch as a `GPT2LMHeadModel`." in card
     assert "| causal_decoder | made elsewhere: gpt2 _ _b_ | unknown | unknown |" in card
+    assert "| __x__http_//y_ | a _ b | 1 | 1 |" in card
     assert "| causal_decoder | prefix_lm | 168,000,000 | 84,000,000 |" in card and card.count("| causal_decoder |") == 2
     assert "AutoModelForCausalLM" in card and "trust_remote_code" not in card and "of step 12,345" in card
 
@@ -73,6 +76,37 @@ def test_a_prefix_decoder_that_became_causal(tmp_path):
 def test_an_encoder_decoder(tmp_path):
     card = card_of(tmp_path, "encoder_decoder", **T5)
     assert "An encoder-decoder of " in card and "AutoModelForSeq2SeqLM" in card and "text2text-generation" in card
+    assert "`lm_eval --model hf --model_args pretrained=first --tasks" in card and "`--device cpu`" in card
+    assert "once more as `encoder.embed_tokens.weight`, `decoder.embed_tokens.weight`" in card
+    tied = card_of(tmp_path, "encoder_decoder", **{**T5, "untie_embeddings_and_output_weights": False})
+    assert "once more" not in tied
+    own_head, no_head = (int(text.split(" parameters")[0].split()[-1].replace(",", "")) for text in (card, tied))
+    assert own_head - no_head == 101 * 32  # copies do not count
+
+
+def test_a_head_that_lm_eval_would_tie(tmp_path):
+    card = card_of(tmp_path, "encoder_decoder", relative_bias_per_layer=True, scale_logits=True, **T5)
+    assert "`UMT5ForConditionalGeneration`" in card and "tools/evaluate.py --hf first" in card
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_people_write_into_a_card_stays(times, tmp_path):
+    before = card_of(tmp_path, "causal_decoder").replace("## Use", "See ## Comparison with the source.\n\n## Use")
+    below = "\n## License\n\nApache-2.0, and\n\n### More\n\n# The end\n"
+    (tmp_path / CARD).write_text(before + below)
+    for _ in range(times):
+        write_verdict(tmp_path, "Equal to 1e-6.")
+    assert (tmp_path / CARD).read_text() == before.replace(NOT_COMPARED, "Equal to 1e-6.") + below
+
+
+def test_a_card_without_its_heading_and_one_of_no_text(tmp_path):
+    (tmp_path / CARD).write_text("# Mine\n")
+    write_verdict(tmp_path, "Equal.")
+    assert (tmp_path / CARD).read_text() == "# Mine\n\n## Comparison with the source\n\nEqual.\n"
+    (tmp_path / CARD).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"README\.md cannot be read: it is not UTF-8\."):
+        write_verdict(tmp_path, "Equal.")
+    assert (tmp_path / CARD).read_bytes() == b"\xff\xfe"
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -52,6 +52,30 @@ def test_what_is_there_stays(tmp_path):
     assert names(tmp_path / "full") == ["mine"]
 
 
+def test_a_disk_cannot_be_made_anew(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setattr(module.os.path, "ismount", lambda path: path == tmp_path / "disk")
+    for name in ("disk", "link"):
+        sentence = "is where a disk is mounted, and no folder can take its place; name one inside it"
+        with pytest.raises(UserError, match=sentence), new_folder(tmp_path / name):
+            pytest.fail("entered")
+    with new_folder(tmp_path / "disk" / "a"):
+        pass
+    assert names(tmp_path) == ["disk", "link"] and names(tmp_path / "disk") == ["a"]
+
+
+def test_what_cannot_get_its_name_is_kept(tmp_path):
+    """Also by a second run under the same name."""
+    for sentence in ("b.unfinished is whole and cannot be called .*b .Directory not empty.; move it", "is in the way"):
+        with pytest.raises(UserError, match=sentence), new_folder(tmp_path / "b") as work:
+            (work / "new").touch()
+            (tmp_path / "b").mkdir()
+            (tmp_path / "b" / "of somebody else").touch()
+        (tmp_path / "b" / "of somebody else").unlink(missing_ok=True)
+        assert names(tmp_path / "b.unfinished") == ["new"]
+
+
 def test_an_unfinished_folder_of_somebody_else_stays(tmp_path):
     other = tmp_path / "b.unfinished"
     other.mkdir()

@@ -13,8 +13,8 @@ from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.parity import Parity, compare
 from megatron.conversion.tokenizer_parity import TokenizerParity
 from megatron.conversion.verdict import Verdict
-from megatron.conversion.verification_sample import cut_sample
-from megatron.conversion.weight_parity import Precision, WeightParity
+from megatron.conversion.verification_sample import CHARACTERS, cut_sample, sample_text
+from megatron.conversion.weight_parity import Precision, WeightParity, have_equal_bits
 from megatron.modeling.options import ModelOptions
 
 END, START = 500, 501
@@ -67,6 +67,11 @@ def test_rows_are_the_text_without_a_gap(count, length, architecture, begins, en
 def test_a_text_that_is_too_short():
     with pytest.raises(UserError, match="--verify-text has 1 tokens"):
         cut_sample([5], described_as("causal_decoder"))
+
+
+def test_no_more_of_a_text_is_read_than_is_used(tmp_path):
+    (tmp_path / "text").write_bytes(b"word " * CHARACTERS + b"\xff, which no reader of all of it would pass")
+    assert sample_text(str(tmp_path / "text")).text == ("word " * CHARACTERS)[:CHARACTERS]
 
 
 @pytest.fixture
@@ -144,6 +149,26 @@ def test_every_difference_is_a_reason():
         "and 2 more); the tokenizers differ: other ids"
     )
     assert not failed.has_passed and failed.markdown().endswith(f"**{failed.ending}**")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_bits_are_compared_and_not_numbers(dtype):
+    ones = torch.tensor([[0.0, 1.0], [math.nan, 2.0]], dtype=dtype)
+    assert have_equal_bits(ones, ones.clone()) and have_equal_bits(ones.t(), ones.t().contiguous())
+    others = ones.clone()
+    others[0, 0] = -0.0
+    assert not have_equal_bits(ones, others)
+
+
+def test_what_was_rounded_is_not_called_equal_to_the_bit():
+    assert WeightParity(9, ()).sentence() == "all 9 tensors are equal, bit for bit"
+    assert WeightParity(9, (), 9, "bfloat16").sentence() == "all 9 tensors are equal after rounding to bfloat16"
+    some = WeightParity(9, (), 2, "float32").sentence()
+    assert some == "all 9 tensors are equal, 2 of them after rounding to float32"
+    rounding = {("float32", "bfloat16"): "bfloat16", ("float16", "bfloat16"): "float16 and bfloat16"}
+    rounding |= {("float32", "float64"): "float32", ("bfloat16", None): "bfloat16"}
+    for (checkpoint, folder), expected in rounding.items():
+        assert Precision(checkpoint, folder, from_masters=False).rounding == expected
 
 
 def test_the_coarser_side_decides_what_can_be_equal():

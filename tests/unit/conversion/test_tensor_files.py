@@ -8,6 +8,7 @@ import threading
 import weakref
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from megatron.basics.errors import UserError
+from megatron.conversion import tensor_writer
 from megatron.conversion.tensor_file import BrokenFile, TensorFile, bytes_of
 from megatron.conversion.tensor_writer import AHEAD, PlannedTensor, plan_shards, write_files
 
@@ -81,10 +83,11 @@ def test_numbers_are_turned_on_the_way(dtype, tmp_path):
     assert torch.equal(load_file(tmp_path / "a.safetensors")["w"], tensor.to(getattr(torch, dtype)))
 
 
-def test_numbers_that_do_not_fit_are_refused_and_leave_no_file(tmp_path):
-    tensor = torch.tensor([1.0, 7e4])
-    with pytest.raises(UserError, match="--dtype float16 cannot hold the numbers of w; use --dtype bfloat16"):
-        write_files(tmp_path, {"a.safetensors": plan_of({"w": tensor}, "float16")}, [tensor], lambda _: None)
+@pytest.mark.parametrize(("number", "dtype", "wider"), [(7e4, "float16", "bfloat16"), (3.4e38, "bfloat16", "float32")])
+def test_numbers_that_do_not_fit_are_refused_and_leave_no_file(number, dtype, wider, tmp_path):
+    tensor = torch.tensor([1.0, number])
+    with pytest.raises(UserError, match=f"--dtype {dtype} cannot hold the numbers of w; use --dtype {wider}"):
+        write_files(tmp_path, {"a.safetensors": plan_of({"w": tensor}, dtype)}, [tensor], lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,6 +112,27 @@ def test_blocks_are_made_a_few_ahead_and_no_more(tmp_path):
     planned = [PlannedTensor(str(number), "float32", (10,)) for number in range(40)]
     write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
     assert 2 <= most <= AHEAD + 2
+
+
+def test_large_blocks_do_not_wait_in_numbers(tmp_path, monkeypatch):
+    """As matrices of GPT-2 come, which are turned, and therefore read many rows at a time."""
+    monkeypatch.setattr(tensor_writer, "PART", 10)
+    arrays = []  # a weak reference to a tensor is gone before its memory is
+    most = 0
+
+    def make():
+        nonlocal most
+        for number in range(12):
+            array = np.full((8, 10), number, np.float32)
+            arrays.append(weakref.ref(array))
+            most = max(most, sum(one() is not None for one in arrays))
+            yield torch.from_numpy(array)
+            del array
+
+    planned = [PlannedTensor(str(number), "float32", (8, 10)) for number in range(12)]
+    write_files(tmp_path, {"a.safetensors": planned}, make(), lambda _: None)
+    assert 2 <= most <= 3
+    assert all((tensor == int(name)).all() for name, tensor in load_file(tmp_path / "a.safetensors").items())
 
 
 def test_reading_takes_the_memory_of_one_tensor(tmp_path):

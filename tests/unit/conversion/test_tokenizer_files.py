@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from megatron.basics.errors import UserError
 from megatron.conversion.described_model import DescribedModel
 from megatron.conversion.tokenizer_files import export_tokenizer, import_tokenizer
+from megatron.conversion.tokenizer_parity import TokenizerParity, compare_tokenizers, compare_what_is_around
 from megatron.modeling.options import ModelOptions
 from megatron.tokenization.options import TrainTokenizerOptions
 from megatron.tokenization.tokenizer import load_tokenizer
@@ -68,7 +69,9 @@ def models(tmp_path_factory):
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
         ),
-        "user": train("user", vocab_size=700, byte_fallback=True, user_defined_symbols=["<mask>", "statement"]),
+        "user": train(
+            "user", vocab_size=700, byte_fallback=True, user_defined_symbols=["<mask>", "statement", "module"]
+        ),
         "user bpe": train("user_bpe", vocab_size=700, model_type="bpe", user_defined_symbols=["for"]),
         "characters": train("characters", model_type="char", vocab_size=100),
     }
@@ -135,6 +138,23 @@ def test_what_has_come_leaves_again_as_it_was(kind, load, tmp_path):
         assert written[0] == written[1], name
 
 
+def test_pieces_of_equal_score_are_not_taken_for_one_another(load, tmp_path):
+    """Both are as likely, and each has the row of the other's word."""
+    tokenizer = load("user")
+    export(tokenizer, tmp_path / "out")
+    text = "one statement\ntwo module module\nnone of both\n"
+    assert compare_tokenizers(tokenizer, tmp_path / "out", text, with_code=False).is_same
+    path = tmp_path / "out" / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    pieces = content["model"]["vocab"]
+    one, other = (next(entry for entry in pieces if entry[0] == name) for name in ("statement", "module"))
+    assert one[1] == other[1]
+    one[0], other[0] = other[0], one[0]
+    path.write_text(json.dumps(content), "utf-8")
+    parity = compare_tokenizers(tokenizer, tmp_path / "out", text, with_code=False)
+    assert parity.is_same is False and "other ids in 2 of 3 lines, first in 'one statement'" in parity.remark
+
+
 def test_what_stands_around_texts(load, tmp_path):
     tokenizer = load("llama")
     ids, end, start = tokenizer.encode("one two"), tokenizer.eod_id, 1
@@ -149,7 +169,18 @@ def test_what_stands_around_texts(load, tmp_path):
         _, theirs = export(tokenizer, tmp_path / str(number), **settings)
         assert theirs("one two").input_ids == [*before, *ids, *behind]
         assert theirs("one two", "one two").input_ids == [*before, *ids, *behind, *ids, *behind]
-        assert theirs.bos_token_id == settings.get("start_token")
+        seen = compare_what_is_around(
+            TokenizerParity(True, "the same"),
+            tokenizer,
+            tmp_path / str(number),
+            described(**settings),
+            with_code=False,
+            is_export=True,
+        )
+        names = [f", {tokenizer.piece(token)} in front of texts" for token in before]
+        names += [f", {tokenizer.piece(token)} behind texts" for token in behind]
+        assert seen == TokenizerParity(True, "".join(["the same", *names]))
+        assert theirs.bos_token_id == start  # its own, whether texts begin with it or not
         assert theirs.decode(theirs("one two").input_ids, skip_special_tokens=True) == "one two"
 
 
@@ -171,6 +202,41 @@ def test_a_hugging_face_folder_with_added_tokens(tmp_path):
     assert theirs.convert_tokens_to_ids("<extra_id_0>") == tokenizer.sentinel_ids[0] == 599
     for text in TEXTS:
         assert theirs(text).input_ids == [*tokenizer.encode(text), tokenizer.eod_id]
+
+
+def test_ends_that_the_config_of_the_model_alone_names_come_along(tmp_path):
+    """As in the folder of the first GPT-2, whose tokenizer files name no special token."""
+    byte_level_folder(tmp_path / "theirs")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / "theirs" / name).unlink(missing_ok=True)
+    vocabulary = json.loads((tmp_path / "theirs" / "tokenizer.json").read_text())["model"]["vocab"]
+    end = vocabulary["e"]
+    with pytest.raises(UserError, match="names no eos_token"):
+        import_tokenizer(tmp_path / "theirs", tmp_path / "run")
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({"bos_token_id": 10**9, "eos_token_id": end}))
+    loaded = load_tokenizer(*map(str, import_tokenizer(tmp_path / "theirs", tmp_path / "run")), [])
+    assert loaded.special.end == end and loaded.special.begin is None
+    assert not (tmp_path / "run" / "tokenizer" / "config.json").exists()
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_chat_templates_come_and_leave(is_file, tmp_path):
+    folder = byte_level_folder(tmp_path / "chat")
+    hello = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+    if is_file:
+        (folder / "chat_template.jinja").write_text(hello)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "loud.jinja").write_text(hello.upper())
+    else:
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": hello}))
+    come = load_tokenizer(*map(str, import_tokenizer(folder, tmp_path / "run")))
+    _, theirs = export(come, tmp_path / "out")
+    was = AutoTokenizer.from_pretrained(str(folder))
+    assert theirs.chat_template == was.chat_template and ("loud" in was.chat_template) == is_file
+    spoken = [{"role": "user", "content": "to be"}]
+    assert theirs.apply_chat_template(spoken, tokenize=False) == "[user]to be"
+    assert theirs.apply_chat_template(spoken)["input_ids"] == was.apply_chat_template(spoken)["input_ids"]
 
 
 def test_what_no_folder_can_hold(load, tmp_path):

@@ -110,7 +110,9 @@ def test_torch_loads_the_twin_when_told_to():
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("architecture", ["80", "90", "100"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param("80", marks=pytest.mark.slow), "90", pytest.param("100", marks=pytest.mark.slow)]
+)
 def test_cuda_kernels_compile_without_spilling_registers(architecture, tmp_path):
     flags = ["-std=c++17", "-O3", "-Xptxas=-v", f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
     source = ROOT / "csrc" / "attention" / "interval_softmax_kernels.cu"

@@ -23,6 +23,7 @@ RESULTS = {
         "random": {"copa": 0.25},
         "eai_eval": True,
         "data": {"copa": {"validation": "DATA/copa/validation.jsonl"}},
+        "data_sets": {"copa": "aps/super_glue copa"},
     },
 }
 FOREIGN = {"results": {"copa": {"acc,none": 0.5, "acc_stderr,none": 0.05}}, "n-shot": {"copa": 0}}
@@ -40,7 +41,8 @@ def test_one_run_has_errors_baselines_and_what_is_missing():
     assert cells(page, "wikitext") == ["wikitext", "word_perplexity,none", "-", "123.5000"]
     assert cells(page, "EAI")[2:] == ["0.5000", "0.6250 ± 0.0485 (over 1 of 31)"]
     assert "EAI-Eval is not whole: 1 of 31" in page and "missing: webqs (not there)" in page
-    assert "causal_decoder:full_lm 1M" in page and "DATA/copa/validation.jsonl" in page
+    assert "causal_decoder:full_lm 1M" in page
+    assert "DATA/copa/validation.jsonl, in the place of aps/super_glue copa" in page
 
 
 def test_the_study_s_baselines_are_for_the_study_s_list():
@@ -75,8 +77,12 @@ def test_the_chart_has_a_bar_for_each_run_and_a_line_for_each_baseline():
 def test_the_chart_shows_groups_without_their_members():
     tasks = {name: {"acc,none": 0.5, "acc_stderr,none": 0.1} for name in ("mmlu", "mmlu_anatomy", "copa")}
     run = {"results": tasks, "group_subtasks": {"mmlu": ["mmlu_anatomy"]}}
+    run["triarch"] = {"random": {"mmlu": 0.25, "mmlu_anatomy": 0.125, "copa": 0.5}}
     (axes,) = bar_chart([Results("first", run)]).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["mmlu", "copa"]
+    (baselines,) = [line for line in axes.collections if line.get_label() == "random"]
+    places, heights = zip(*((segment[:, 0].mean(), segment[0, 1]) for segment in baselines.get_segments()), strict=True)
+    assert places == pytest.approx((0, 1)) and heights == (0.25, 0.5)  # each at its own bar
 
 
 def test_a_chart_without_accuracies_is_empty():
@@ -101,14 +107,48 @@ def test_the_command_compares_files(tmp_path, capsys):
     assert cells(capsys.readouterr().out, "task")[3:] == ["one", "two"]
     with pytest.raises(UserError, match="give one for each"):
         main(["--results", *files, "--names", "one"])
+    with pytest.raises(UserError, match="--names has one more than once"):
+        main(["--results", *files, "--names", "one", "one"])
+    with pytest.raises(UserError, match=r"--results has .*a/results.json more than once"):
+        main(["--results", files[0], str(tmp_path / "b" / ".." / "a" / "results.json")])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"results": 3}'])
+def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path, capsys):
+    files = [tmp_path / name / "run" / "results.json" for name in ("a", "b")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(RESULTS))
+    main(["--results", *map(str, files)])
+    assert cells(capsys.readouterr().out, "task")[3:] == ["first (a/run)", "first (b/run)"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"results": 3}',
+        '{"results": {}, "triarch": 5}',
+        '{"results": {"copa": 3}}',
+        '{"results": {}, "n-shot": []}',
+        '{"results": {}, "group_subtasks": {"mmlu": [[]]}}',
+        '{"results": {}, "triarch": {"random": {"copa": "x"}}}',
+        '{"results": {}, "triarch": {"missing": []}}',
+        '{"results": {}, "triarch": {"data": {"copa": {"test": 1}}}}',
+    ],
+)
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"give a results.json"):
         read_results(path)
+
+
+def test_a_score_that_is_no_number_is_left_out(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"results": {"copa": {"acc,none": "x"}}, "triarch": {"eai_eval": true}}')
+    assert "copa" not in markdown([read_results(path)]).partition("EAI-Eval is not whole")[0]
 
 
 def test_files_that_are_not_there_are_refused(tmp_path):

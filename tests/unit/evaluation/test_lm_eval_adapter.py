@@ -10,7 +10,9 @@ from lm_eval.api.model import TemplateLM
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import UserError
 from megatron.evaluation.lm_eval_adapter import TriarchLM, evaluate
+from megatron.evaluation.lm_eval_sampling import sampling
 from megatron.evaluation.lm_eval_tasks import TaskShelf
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.score import Score
@@ -64,7 +66,7 @@ def by_hand(context, continuation):
 
 
 def score(requests):
-    return [Score(*by_hand(request.context, request.continuation), len(request.continuation)) for request in requests]
+    return [Score(*by_hand(request.context, request.continuation)) for request in requests]
 
 
 def generate(prompts, options, stop):
@@ -72,7 +74,7 @@ def generate(prompts, options, stop):
     results = []
     for prompt in prompts:
         written = []
-        while len(written) < options.max_new_tokens and not stop(written):
+        while len(written) < options.max_new_tokens and not stop(prompt, written):
             written.append(int(TABLE[[*prompt, *written][-1]].argmax()))
         results.append(written)
     return results
@@ -116,7 +118,7 @@ def test_a_whole_text_is_one_request_without_a_context():
 def test_generation_ends_before_the_first_stop():
     ours = model()
     whole = Letters().decode(
-        generate([[ord("q")]], SimpleNamespace(temperature=0, max_new_tokens=9), lambda _: False)[0]
+        generate([[ord("q")]], SimpleNamespace(temperature=0, max_new_tokens=9), lambda *_: False)[0]
     )
     end = whole[3:5]
     got = ours.generate_until(
@@ -126,6 +128,30 @@ def test_generation_ends_before_the_first_stop():
         )
     )
     assert got == [whole.split(end)[0], whole]
+
+
+@pytest.mark.parametrize(
+    ("settings", "temperature", "top_k", "top_p"),
+    [
+        ({}, 0.0, None, 1.0),
+        ({"temperature": 0.7, "do_sample": False}, 0.0, None, 1.0),
+        ({"do_sample": True}, 1.0, None, 1.0),
+        ({"do_sample": True, "temperature": 0, "top_p": 0.95}, 0.0, None, 1.0),
+        ({"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 0.95}, 0.7, None, 0.95),
+        ({"do_sample": True, "temperature": 0.7, "top_k": 40}, 0.7, 40, 1.0),
+    ],
+)
+def test_sampling_is_as_the_task_says(settings, temperature, top_k, top_p):
+    options, until = sampling({"until": ["."], **settings}, most_new_tokens=9, micro_batch_size=2)
+    assert (options.temperature, options.top_k, options.top_p) == (temperature, top_k, top_p)
+    assert (options.max_new_tokens, until) == (9, ["."])
+
+
+def test_what_generation_cannot_do_is_told_before_anything_is_scored(tmp_path):
+    more = "generation_kwargs: {num_beams: 4, do_sample: true, temperature: -1}"
+    shelf = shelf_of(tmp_path, "beams", "generate_until", more, [{"question": "q", "answer": "a"}])
+    first, second = shelf.load(["beams"]).sampling_faults()
+    assert first.startswith("--tasks beams: ") and "num_beams 4" in first and "temperature -1" in second
 
 
 def shelf_of(folder, name, kind, more, examples):
@@ -165,7 +191,8 @@ def test_perplexity_of_texts_equals_the_table(tmp_path):
     assert found == pytest.approx(-nats / num_bytes / math.log(2))
 
 
-def test_registered_by_name():
+def test_lm_eval_s_own_command_is_sent_to_ours():
     from lm_eval.api.registry import get_model
 
-    assert get_model("triarch") is TriarchLM
+    with pytest.raises(UserError, match=r"tools/evaluate\.py --load"):
+        get_model("triarch").create_from_arg_string("load=runs/first")

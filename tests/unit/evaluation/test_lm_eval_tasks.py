@@ -1,10 +1,14 @@
 """Tasks by name, alone and in groups, with data from folders; what cannot be read is told before anything is scored."""
 
 import json
+import random
 import sys
 from types import SimpleNamespace
 
+import datasets
+import numpy as np
 import pytest
+import torch
 
 from megatron.basics.errors import UserError
 from megatron.evaluation.lm_eval_tasks import LoadedTasks, TaskShelf
@@ -64,7 +68,12 @@ def evaluated(name, *numbers_of_choices, metrics=()):
 class Members(list):
     """A group."""
 
-    name = "both"
+    def __init__(self, name, tasks, **weights):
+        super().__init__(tasks)
+        self.name = name
+        self.aggregate_metric_list = [
+            SimpleNamespace(metric=metric, weight_by_size=weight) for metric, weight in weights.items()
+        ]
 
     def get_all_tasks(self):
         return list(self)
@@ -73,8 +82,17 @@ class Members(list):
 def test_guessing_is_right_as_often_as_there_are_choices():
     one, other = evaluated("one", 2, 4), evaluated("other", 5, metrics=("acc", "acc_mutual_info"))
     text = SimpleNamespace(OUTPUT_TYPE="generate_until", config=SimpleNamespace(task="text"))
-    found = LoadedTasks(None, [Members([one, other]), text]).random_accuracies()
-    assert found == {"one": 0.375, "other": 0.2, "both": pytest.approx((1 / 2 + 1 / 4 + 1 / 5) / 3)}
+    both = [one, other]
+    questions = Members("over questions", both, acc=True)
+    tasks = Members("over tasks", both, acc=False, f1=True)
+    neither = [Members("over either", both, acc=True, acc_norm=False), Members("no mean", both)]
+    found = LoadedTasks(None, [questions, tasks, *neither, text]).random_accuracies()
+    assert found == {
+        "one": 0.375,
+        "other": 0.2,
+        "over questions": pytest.approx((1 / 2 + 1 / 4 + 1 / 5) / 3),
+        "over tasks": pytest.approx((0.375 + 0.2) / 2),
+    }
 
 
 def test_members_of_groups_take_local_data(tmp_path):
@@ -121,6 +139,26 @@ def test_the_test_split_counts_where_the_task_has_one(tmp_path):
         assert [*loaded.data[name]] == [split] and len(loaded.specs[0].eval_docs) == (1 if split == "test" else 2)
 
 
+@pytest.mark.parametrize(
+    ("named", "there", "scored"),
+    [
+        ({"test": "validation", "validation": "validation"}, ["test", "validation"], "validation"),  # as MedMCQA
+        ({"test": "test_r1", "validation": "dev_r1"}, ["test", "validation"], "test"),  # as ANLI
+        ({"test": "testmini"}, ["test", "testmini", "validation"], "testmini"),
+        ({"validation": "dev"}, ["dev", "test", "validation"], "dev"),
+        ({"validation": "val"}, ["test", "validation"], "validation"),
+        ({"test": "test", "validation": "validation"}, ["train", "validation"], "validation"),
+        ({"validation": "validation"}, ["test"], "test"),
+    ],
+)
+def test_the_split_that_the_task_names_is_scored(tmp_path, named, there, scored):
+    define(tmp_path, "seas", "training", "".join(f"{role}_split: {name}\n" for role, name in named.items()))
+    for split in there:
+        write(tmp_path, "seas", [{**EXAMPLES[0], "question": split}], split)
+    (task,) = shelf(tmp_path, "seas").load(["seas"]).specs
+    assert [example["question"] for example in task.eval_docs] == [scored]
+
+
 def test_examples_in_the_prompt_come_from_their_own_split(tmp_path):
     define(tmp_path, "seas", more="num_fewshot: 2\nfewshot_split: train")
     write(tmp_path, "seas")
@@ -129,6 +167,31 @@ def test_examples_in_the_prompt_come_from_their_own_split(tmp_path):
         loaded = shelf(tmp_path, "seas", num_fewshot=number).load(["seas"])
         assert [*loaded.data["seas"]] == splits
     assert [example["question"] for example in loaded.specs[0].fewshot_docs()] == ["in training"]
+    define(tmp_path, "skies", more="fewshot_split: trial")
+    write(tmp_path, "skies")
+    with pytest.raises(UserError, match=r"from the split trial, which .* put it there as skies/trial.jsonl"):
+        shelf(tmp_path, "skies", num_fewshot=1).load(["skies"])
+    write(tmp_path, "skies", EXAMPLES[:1], split="trial")
+    assert len(shelf(tmp_path, "skies", num_fewshot=1).load(["skies"]).specs[0].fewshot_docs()) == 1
+
+
+def test_tasks_that_draw_draw_the_same_everywhere(tmp_path):
+    """As GPQA does, which shuffles its choices."""
+    for name in ("seas", "skies"):
+        define(tmp_path, name, more="process_docs: !function draws.process")
+        write(tmp_path, name)
+    draws = "lambda doc: {'draws': [random.random(), float(np.random.rand()), float(torch.rand(()))]}"
+    (tmp_path / "tasks" / "draws.py").write_text(
+        f"import random\nimport numpy as np\nimport torch\n\ndef process(docs):\n    return docs.map({draws})\n"
+    )
+    found = []
+    for names in (["seas"], ["skies", "seas"]):
+        random.seed(len(found))
+        np.random.seed(len(found))
+        torch.manual_seed(len(found))
+        task = shelf(tmp_path, *names).load(names).specs[-1]
+        found.append([example["draws"] for example in task.task_docs])
+    assert found[0] == found[1] and found[0][0] != found[0][1]
 
 
 def test_tasks_that_would_count_twice_are_named(tmp_path):
@@ -143,6 +206,37 @@ def test_wrong_columns_are_told(tmp_path):
     path = write(tmp_path, "seas", [{"text": "the sea is"}])
     with pytest.raises(UserError, match=rf"--tasks seas cannot use {path} \(UndefinedError: 'question' is undefined\)"):
         shelf(tmp_path, "seas").load(["seas"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"choices": None}, "has the choices None, which are no list of texts"),
+        ({"answer": 7}, "has the answer 7, which is none of its choices"),
+        ({"answer": -1}, "has the answer -1"),
+        ({"answer": None}, "has the answer None"),
+        ({"question": None}, "has the question None, which is no text"),
+    ],
+)
+def test_examples_that_cannot_be_scored_are_named(tmp_path, changes, sentence):
+    define(tmp_path, "seas", more="doc_to_text: question\ndoc_to_choice: choices\ndoc_to_target: answer")
+    path = write(tmp_path, "seas", [*EXAMPLES, {**EXAMPLES[0], **changes}])
+    with pytest.raises(UserError) as raised:
+        shelf(tmp_path, "seas").load(["seas"])
+    assert str(raised.value).startswith(f"--tasks seas: example 3 of {path} {sentence}")
+
+
+def test_what_is_wrong_with_a_task_itself_is_not_missing_data(tmp_path, monkeypatch):
+    define(tmp_path, "seas", more="output_type: guessing")
+    with pytest.raises(UserError, match=r"--tasks seas cannot be set up \("):
+        shelf(tmp_path, "seas").load(["seas"])
+
+    def damaged(**_):
+        raise datasets.exceptions.DatasetGenerationError("cut off")
+
+    define(tmp_path, "skies")
+    monkeypatch.setattr("datasets.load_dataset", damaged)
+    assert TaskShelf(["skies"], [str(tmp_path / "tasks")], None).load(["skies"]).missing == {"skies": "cut off"}
 
 
 def test_misspelt_names_get_the_nearest(tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ def test_lines_in_the_original_columns(tmp_path, ending):
     [
         ("copa", COPA, "super_glue/copa"),
         ("copa", COPA, "hf_datasets/super_glue/copa"),
+        ("copa", COPA, "aps/super_glue/copa"),
         ("sciq", DataSetName("allenai/sciq", None), "hf_datasets/sciq/none"),
         ("piqa", DataSetName("baber/piqa", None), "hf_datasets/piqa/plain_text"),
         ("mmlu_anatomy", DataSetName("cais/mmlu", "anatomy"), "hf_datasets/hails/mmlu_no_train/anatomy"),
@@ -49,6 +50,14 @@ def test_lines_in_the_original_columns(tmp_path, ending):
 def test_folders_of_the_datasets_library(tmp_path, task, name, folder):
     save(tmp_path / folder / "validation", EXAMPLES)
     assert list(find_local_data(tmp_path, task, name).data_set()["validation"]) == EXAMPLES
+
+
+def test_a_data_set_below_its_owner_comes_first(tmp_path):
+    save(tmp_path / "hf_datasets/aps/super_glue/copa/validation", EXAMPLES)
+    save(tmp_path / "hf_datasets/super_glue/copa/validation", EXAMPLES[:1])
+    save(tmp_path / "hf_datasets/other/super_glue/copa/validation", EXAMPLES[:1])
+    assert list(find_local_data(tmp_path, "copa", COPA).data_set()["validation"]) == EXAMPLES
+    assert [*DataSetName("../super_glue", "copa").folders] == ["super_glue/copa"]
 
 
 def test_requests_give_each_example_once(tmp_path):

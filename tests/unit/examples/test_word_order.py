@@ -34,7 +34,9 @@ def run(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_choices_are_the_words_that_follow_and_three_other_orders_of_them(tmp_path: Path) -> None:
     source = tmp_path / "text.jsonl"
-    source.write_text(json.dumps({"text": f"Short.\n\n{PROSE} {PROSE} {PROSE}\n\nx = 1 + 2 " * 2}) + "\n")
+    source.write_text(
+        json.dumps({"text": f"Short.\n\n{PROSE} {PROSE} {PROSE}\n\nx = 1 \u2028 2 " * 2}, ensure_ascii=False) + "\n"
+    )
     made = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         assert run(source, folder).returncode == 0
@@ -56,7 +58,9 @@ def test_code_and_words_without_other_orders_are_left_out(script: ModuleType) ->
     assert script.example(["word"] * 24) is None
 
 
-@pytest.mark.parametrize(("content", "said"), [("{}\n", "not JSONL"), ('{"text": "Short."}\n', "no paragraph")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("{}\n", "not JSONL"), ("[]\n", "not JSONL"), ('{"text": "Short."}\n', "no paragraph")]
+)
 def test_text_without_examples_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "text.jsonl").write_text(content)
     done = run(tmp_path / "text.jsonl", tmp_path / "out")

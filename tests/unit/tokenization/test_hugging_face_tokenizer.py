@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,6 +163,28 @@ def test_transformers_is_not_imported_for_tokenizer_json(folders: dict[str, Path
         "assert 'transformers' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_nobody_is_asked_to_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers would ask at a terminal, and run it after a yes."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[SEP]\na\n")
+    settings = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "evil.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question="": asked.append(question) or "y")
+    with pytest.raises(UserError, match=r"has no tokenizer\.json, and transformers cannot make one of its files"):
+        load_tokenizer("HuggingFaceTokenizer", str(tmp_path))
+    assert not asked and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_is_larger_than_any_of_its_kind(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    for file in folders["gpt2"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    os.truncate(tmp_path / name, 10**10)  # a hole, which takes no room on the disk
+    with pytest.raises(UserError, match=f"{name} has 10 GB, and at most"):
+        load_tokenizer("HuggingFaceTokenizer", str(tmp_path))
 
 
 def test_bad_folders_are_answered_by_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:

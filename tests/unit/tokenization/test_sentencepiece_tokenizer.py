@@ -31,6 +31,7 @@ def test_what_is_known_of_the_model(sentencepiece_model: Path) -> None:
     assert tokenizer.fingerprint == hashlib.sha256(sentencepiece_model.read_bytes()).hexdigest()
     assert (tokenizer.pad_id, tokenizer.eod_id, tokenizer.mask_id) == (0, 1, 3)
     assert (tokenizer.special.unknown, tokenizer.special.classification, tokenizer.special.separator) == (2, 4, 5)
+    assert tokenizer.special.begin is None
     assert tokenizer.sentinel_ids == tuple(range(999, 899, -1))
 
 
@@ -41,6 +42,7 @@ def test_plain_model_of_the_library(tmp_path: Path) -> None:
     )
     tokenizer = load_tokenizer("SentencePieceTokenizer", str(tmp_path / "m.model"))
     assert (tokenizer.eod_id, tokenizer.pad_id, tokenizer.mask_id, tokenizer.sentinel_ids) == (2, 2, None, ())
+    assert tokenizer.special.begin == 1 and 1 in tokenizer.special.ids()
 
 
 def test_user_defined_special_tokens_are_not_found_in_text(tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path, capsys)
         '{"results": {}, "triarch": {"random": {"copa": "x"}}}',
         '{"results": {}, "triarch": {"missing": []}}',
         '{"results": {}, "triarch": {"data": {"copa": {"test": 1}}}}',
+        '{"results": {}, "t0_eval": 5}',
+        '{"results": {}, "t0_eval": {"tasks": {"rte": {"metrics": 3}}}}',
+        '{"results": {}, "t0_eval": {"missing": []}}',
     ],
 )
 def test_other_files_are_refused(tmp_path, text):

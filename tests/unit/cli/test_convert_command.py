@@ -271,7 +271,7 @@ def test_what_cannot_be_is_told_before_anything_is_written(folder, tmp_path):
     convert("from-hf", folder, run)
     assert refused("from-hf", folder, new, "--objective", "full_ml") == (
         "--objective full_ml is not one of causal_decoder; did you mean full_lm? It takes: full_lm, prefix_lm, "
-        "span_corruption, ul2, fill_in_the_middle.",
+        "span_corruption, ul2, fill_in_the_middle, multitask.",
     )
     assert "no --normalization RMSNorm" in refused("to-hf", run, new, "--family", "gpt2")[0]
     assert refused("to-hf", run, new, "--load-iteration", "3") == (

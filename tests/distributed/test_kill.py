@@ -79,9 +79,10 @@ def survive(rounds: int, command: list[str], plain: Path, run: Path, steps: int)
     assert leftovers_of(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rounds", "steps", "save_interval"),
-    [(2, 60, 1), pytest.param(100, 2000, 5, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    [(4, 100, 1), pytest.param(100, 2000, 5, marks=pytest.mark.timeout(3600))],
 )
 def test_killed_again_and_again(rounds, steps, save_interval, tiny_corpus, entry_script, tmp_path):
     flags = tiny_corpus.flags(train_iters=steps, save_interval=save_interval, keep_last=3, num_workers=1)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,16 +10,14 @@ from types import ModuleType
 
 import pytest
 
+from tests.unit.examples.loaded_script import load_script
+
 SCRIPT = Path("examples/quickstart/stdlib_corpus.py")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("stdlib_corpus", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_docstrings_of_a_file_are_one_document_without_copies(script: ModuleType, tmp_path: Path) -> None:

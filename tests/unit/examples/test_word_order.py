@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,17 +9,15 @@ from types import ModuleType
 
 import pytest
 
+from tests.unit.examples.loaded_script import load_script
+
 SCRIPT = Path("examples/quickstart/word_order.py")
 PROSE = "the cat that sat on the mat was not the dog that ate all of the very old bread we had"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("word_order", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def run(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:

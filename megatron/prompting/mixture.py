@@ -7,7 +7,8 @@
     data_sets:
       - {path: glue, configuration: mrpc, examples: 3668, templates: original}
 
-A file of held-out tasks has `tasks`, see HeldOutTask. Names without ".yaml" are files of this package.
+A file of held-out tasks has `tasks`, see HeldOutTask. Names without ".yaml" are files of this package; others are
+paths, which count from the folder of the file that names them.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class MixedDataSet:
 
 @dataclass(frozen=True)
 class HeldOutTask:
-    """A task for evaluation: a split, the templates of the original task, how many they are, and a guess's accuracy."""
+    """A task for evaluation: a split, the templates of the original task, how many they are, and a guess's accuracy.
+
+    `file` is the YAML file that lists it; None for the lists of this package.
+    """
 
     name: str
     path: str
@@ -70,6 +74,7 @@ class HeldOutTask:
     split: str
     prompts: int
     random: Fraction
+    file: str | None = None
 
     @property
     def data_set(self) -> str:
@@ -80,9 +85,12 @@ class HeldOutTask:
         """The templates of the original task; raises UserError where they are not as many as published."""
         found = tuple(template for template in templates if template.is_original_task)
         if len(found) != self.prompts:
+            mend = "use promptsource 0.2.3"
+            if self.file is not None:
+                mend = f"mend its prompts in {self.file}, or use the templates that this file was written for"
             raise UserError(
                 f"{self.name} is evaluated with {self.prompts} prompts, but {self.data_set} has {len(found)} templates "
-                "of its original task; use promptsource 0.2.3."
+                f"of its original task; {mend}."
             )
         return found
 
@@ -163,8 +171,10 @@ def _mixture_of(name: str, below: tuple[str, ...]) -> Mixture:
     _refuse_unknown(content, {"held_out", "releases", "extends", "cap", "data_sets"}, name)
     base = Mixture(name, (), (), CAP)
     if "extends" in content:
-        base = _mixture_of(str(content["extends"]), (*below, name))
-    held_out = base.held_out + (read_held_out(str(content["held_out"])) if "held_out" in content else ())
+        base = _mixture_of(_named_in(name, content["extends"]), (*below, name))
+    held_out = base.held_out
+    if "held_out" in content:
+        held_out += read_held_out(_named_in(name, content["held_out"]))
     releases = content.get("releases", [])
     known = {task.data_set for task in held_out}
     for released in releases if isinstance(releases, list) else [releases]:
@@ -178,10 +188,20 @@ def _mixture_of(name: str, below: tuple[str, ...]) -> Mixture:
     return replace(base, name=name, data_sets=base.data_sets + own, held_out=kept, cap=cap)
 
 
+def _is_path(name: str) -> bool:
+    """Whether a name is that of a file of one's own, and not of one of this package."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _named_in(file: str, other: Any) -> str:
+    """What a file calls another one, as seen from here: a mixture is the same from wherever a command starts."""
+    return str(Path(file).parent / str(other)) if _is_path(str(other)) else str(other)
+
+
 def _content_of(name: str) -> dict[str, Any]:
     import yaml
 
-    path = Path(name) if name.endswith((".yaml", ".yml")) else SHIPPED / f"{name}.yaml"
+    path = Path(name) if _is_path(name) else SHIPPED / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -229,7 +249,7 @@ def _task_of(entry: dict[str, Any], name: str) -> HeldOutTask:
         random = Fraction(-1)
     if not 0 <= random <= 1:
         raise UserError(f"random of {title} in {name} is {entry.get('random')!r}; give an accuracy such as 1/3.")
-    return HeldOutTask(title, path, configuration, split, prompts, random)
+    return HeldOutTask(title, path, configuration, split, prompts, random, name if _is_path(name) else None)
 
 
 def _hub_name(entry: dict[str, Any], name: str) -> tuple[str, str | None]:

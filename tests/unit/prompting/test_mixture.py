@@ -87,9 +87,32 @@ def test_a_held_out_task_takes_the_published_number_of_prompts() -> None:
     task = read_held_out("t0_held_out")[1]
     known = [template(name, True) for name in "abcd"] + [template("other", False)]
     assert [found.name for found in task.chosen(known)] == list("abcd")
-    with pytest.raises(UserError, match="hellaswag is evaluated with 4 prompts, but hellaswag has 3"):
+    with pytest.raises(UserError, match=r"with 4 prompts, but hellaswag has 3 .*; use promptsource 0\.2\.3"):
         task.chosen(known[1:])
     assert task.random == Fraction(1, 4)
+
+
+def test_files_that_a_file_names_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tasks").mkdir()
+    mixture(tmp_path, "tasks: [{name: x, path: y, split: dev, prompts: 3, random: 1/2}]", "tasks/held_out.yml")
+    mixture(tmp_path, "held_out: held_out.yml\ndata_sets: [{path: a}]", "tasks/base.yaml")
+    own = mixture(tmp_path, "extends: tasks/base.yaml\ndata_sets: [{path: b}]")
+    leaking = mixture(tmp_path, "extends: tasks/base.yaml\ndata_sets: [{path: y}]", "leaking.yaml")
+    for folder, name in ((tmp_path, "mine.yaml"), (tmp_path.parent, own), (tmp_path / "tasks", "../mine.yaml")):
+        monkeypatch.chdir(folder)
+        found = read_mixture(name)
+        assert [entry.data_set for entry in found.data_sets] == ["a", "b"]
+        assert [task.name for task in found.held_out] == ["x"]
+        with pytest.raises(UserError, match="trains on y, which its held-out tasks are of"):
+            read_mixture(leaking)
+
+
+def test_held_out_tasks_of_ones_own_are_mended_in_their_file(tmp_path: Path) -> None:
+    path = mixture(tmp_path, "tasks: [{name: x, path: y, split: dev, prompts: 3, random: 1/2}]")
+    with pytest.raises(UserError) as told:
+        read_held_out(path)[0].chosen([template("a", True)])
+    assert f"has 1 templates of its original task; mend its prompts in {path}, or" in str(told.value)
+    assert "promptsource" not in str(told.value)
 
 
 @pytest.mark.parametrize(

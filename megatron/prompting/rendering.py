@@ -15,6 +15,7 @@ import signal
 import struct
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -33,7 +34,12 @@ SECONDS = 10.0
 MEMORY = 2 * 2**30  # bytes that a worker may take beyond what it started with
 EXAMPLES_AT_A_TIME = 32
 CHUNKS_AHEAD = 2  # for each worker: one that it renders while what became of the other is used
-_PLACE = struct.Struct("=qqq")  # renderings begun, template, example
+_PLACE = struct.Struct("=qqq")  # steps begun, template, example
+_USE = -1  # in the place of a template: the prompts are rendered and being used
+
+
+class UseFault(RuntimeError):
+    """What `use` raised in a worker and no template or data is to blame for; its text is the worker's traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,8 @@ def render_and_use(
 ) -> Generator[Any, None, None]:
     """What `use` makes of each example in the worker that has rendered it, in the order of the examples.
 
-    Each example goes through its own choice of the templates. `use` shares the limits of the example; a UserError that
-    it raises ends all. Raises UserError as `render_examples` does.
+    Each example goes through its own choice of the templates. `use` has the limits of a rendering; a UserError that it
+    raises ends all. Raises UserError as `render_examples` does, and UseFault for any other error of `use`.
     """
     renderers = [Renderer(template, seed) for template in templates]
     crew = [_Worker(renderers, use, memory) for _ in range(workers)]
@@ -156,12 +162,12 @@ class _Worker:
             elif place[0] and time.monotonic() - since > seconds:
                 self._stop(f"takes more than {seconds:g} seconds")
         try:
-            is_fault, result = self._connection.recv()
+            fault, result = self._connection.recv()
         except (EOFError, ConnectionError):
             self._stop("ended the process that rendered it")
         self._is_busy = False
-        if is_fault:
-            raise UserError(*result)
+        if fault is not None:
+            raise fault(*result)
         self._send()
         return result
 
@@ -179,11 +185,12 @@ class _Worker:
 
     def _stop(self, fault: str) -> NoReturn:
         _, number, example = self._at()
-        title = self.renderers[number].template.title
+        template = self.renderers[number].template
+        title = template.title if number != _USE else f"what is made of the prompts of {template.data_set}"
         raise UserError(f"{title} {fault} on example {example}, so it was stopped; mend it or leave it out.")
 
     def _at(self) -> tuple[int, ...]:
-        """Renderings begun, and template and example of the last one."""
+        """Steps begun, and template and example of the last one."""
         return _PLACE.unpack(self._place[: _PLACE.size])
 
 
@@ -211,12 +218,29 @@ def _work(
                     begun += 1
                     _PLACE.pack_into(place, 0, begun, number, example.index)
                     row.append(renderers[number].render(example.example, example.index))
-                answer.append(use(example, tuple(row)))
-            connection.send((False, answer))
+                begun += 1
+                _PLACE.pack_into(place, 0, begun, _USE, example.index)
+                answer.append(_used(use, example, tuple(row)))
+            connection.send((None, answer))
     except UserError as error:
-        connection.send((True, error.faults))
+        connection.send((UserError, error.faults))
+    except UseFault as error:
+        connection.send((UseFault, error.args))
     except (EOFError, ConnectionError):
         pass
+
+
+def _used(use: Use, example: ExampleToRender, row: tuple[Prompted | None, ...]) -> Any:
+    try:
+        return use(example, row)
+    except UserError:
+        raise
+    except MemoryError:
+        raise UserError(
+            f"the prompts of example {example.index} take more memory than a worker may have; shorten it."
+        ) from None
+    except Exception as error:
+        raise UseFault(f"on example {example.index}:\n{traceback.format_exc()}") from error
 
 
 def _limit_memory(extra: int) -> None:

@@ -72,7 +72,10 @@ class Tokenizer(ABC):
         A text of more than PART_CHARACTERS is encoded in parts that are cut before a space. Where no piece reaches
         across a space (our vocabularies, GPT-2, T5, BERT) the ids are those of the whole, but that a unigram model may
         choose differently between segmentations whose scores are equal up to rounding.
+
+        Raises UnicodeEncodeError for lone surrogates, before any text is encoded.
         """
+        _require_unicode(texts)
         if all(len(text) <= PART_CHARACTERS for text in texts):
             encoded = self._encode_whole(texts)
         else:
@@ -84,8 +87,10 @@ class Tokenizer(ABC):
     def encode_with_special(self, text: str) -> list[int]:
         """Ids of a text in which names of special tokens stand for the tokens: `one <extra_id_0> three`.
 
-        A space before a name is its own, as what a sentinel hides begins with the space that opens a word.
+        A space before a name is its own, as what a sentinel hides begins with the space that opens a word. Raises
+        UnicodeEncodeError for lone surrogates.
         """
+        _require_unicode([text])
         id_of = {self.piece(token): token for token in self.special.ids()}
         names = "|".join(map(re.escape, sorted(id_of, key=len, reverse=True)))
         ids: list[int] = []
@@ -175,6 +180,13 @@ def cut_before_spaces(text: str, length: int) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
+
+
+def _require_unicode(texts: Iterable[str]) -> None:
+    """Raise UnicodeEncodeError for a lone surrogate; the libraries' own errors differ, from version to version, too."""
+    for text in texts:
+        if not text.isascii():
+            text.encode()
 
 
 def load_tokenizer(

@@ -245,6 +245,18 @@ def test_long_targets_are_left_out_where_that_is_asked(tasks: dict[str, str]) ->
         run({**tasks, "--max-target-length": "30", "--output-folder": f"{out}_strict"}, "--strict")
 
 
+def test_text_that_is_not_unicode_is_left_out_and_told(tasks: dict[str, str]) -> None:
+    half = {"text": "half \ud800", "result": "y"}  # as JSON may say it
+    write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", [*sums(0, 5), half, *sums(5, 2)])
+    model = tasks["--tokenizer-model"]
+    out = run(tasks)
+    (counts,) = report_of(out)["data_sets"][3]["templates"]
+    assert (counts["kept"], counts["unreadable"]) == (7, 1)
+    assert counts["first_left_out"] == "template 'sum' of sums/plain: example 5 has text that is not Unicode."
+    texts = [(f"{example['text']} is", example["result"]) for example in sums(0, 7)]
+    assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
+
+
 def test_choices_that_cannot_be_ranked_are_told(tasks: dict[str, str]) -> None:
     alike = {**animals(3, 1)[0], "food": ["grass", "grass", "hay"]}
     write_lines(Path(tasks["--data-dir"]) / "animals/train.jsonl", [*animals(0, 3), alike])

@@ -1,5 +1,6 @@
 """Rendering in worker processes: the same as in one, and the end of one that dies."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.prompting import renderer as renderer_module
 from megatron.prompting.renderer import Renderer
-from megatron.prompting.rendering import EXAMPLES_AT_A_TIME, ExampleToRender, render_and_use, render_examples
+from megatron.prompting.rendering import EXAMPLES_AT_A_TIME, ExampleToRender, UseFault, render_and_use, render_examples
 from megatron.prompting.template import Template
 
 
@@ -74,6 +75,25 @@ def test_a_worker_that_dies_is_told_with_its_example(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(renderer_module, "_protected", lambda value: exit_at_once(value))
     with pytest.raises(UserError, match="template 'one' of some/set ended the process that rendered it on example 0"):
         list(render_examples(TEMPLATES, EXAMPLES))
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "fault"),
+    [
+        (lambda example, row: row[5], UseFault, r"on example 3:\n(.|\n)*IndexError: tuple index"),
+        (lambda example, row: [0] * 2**40, UserError, "^the prompts of example 3 take more memory"),
+        (
+            lambda example, row: exit_at_once(row),
+            UserError,
+            "^what is made of the prompts of some/set ended .* example 3",
+        ),
+        (lambda example, row: time.sleep(9), UserError, "^what is made of the prompts of some/set takes more than 0.5"),
+    ],
+)
+def test_no_template_is_blamed_for_what_is_made_of_its_prompts(use: Any, kind: type[Exception], fault: str) -> None:
+    work = [ExampleToRender(3, EXAMPLES[0], (0, 1))]
+    with pytest.raises(kind, match=fault):
+        list(render_and_use(TEMPLATES, work, use, seconds=0.5))
 
 
 def exit_at_once(value: Any) -> Any:

@@ -127,6 +127,16 @@ def test_words_are_what_white_space_parts(folders: dict[str, Path], family: str)
     assert len(ids) > len(words)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_a_character_is_no_text(folders: dict[str, Path], family: str) -> None:
+    """JSON can say it: "\\ud800"."""
+    tokenizer = load(folders[family])
+    with pytest.raises(UnicodeEncodeError):
+        tokenizer.encode_batch(["a word", "half \ud800"])
+    with pytest.raises(UnicodeEncodeError):
+        tokenizer.encode_with_special("half \ud800")
+
+
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
 def test_byte_level_gives_any_text_back(folders: dict[str, Path], text: str) -> None:

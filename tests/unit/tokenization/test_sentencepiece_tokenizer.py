@@ -25,6 +25,16 @@ def test_ids_are_the_librarys_own(sentencepiece_model: Path) -> None:
     assert tokenizer.decode([1, 999, *batch[0], 1]) == TEXTS[0]
 
 
+@pytest.mark.parametrize("added", [(), ("mode_tokens",)])
+def test_half_a_character_is_no_text(sentencepiece_model: Path, added: tuple[str, ...]) -> None:
+    """JSON can say it: "\\ud800"."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model), added)
+    with pytest.raises(UnicodeEncodeError):
+        tokenizer.encode_batch(["a word", "half \ud800"])
+    with pytest.raises(UnicodeEncodeError):
+        tokenizer.encode_with_special("half \ud800")
+
+
 def test_what_is_known_of_the_model(sentencepiece_model: Path) -> None:
     tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
     assert tokenizer.vocabulary_size == 1000

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError
+from megatron.prompting.hub_names import RULE, is_name, is_path
 from megatron.prompting.original_columns import ORIGINAL_COLUMNS, super_glue_rte
 from megatron.prompting.split_files import Example, JsonLines, ParquetFiles, Renamed, Requests, SavedFolder, SplitFile
 
@@ -62,12 +63,14 @@ class DataSets:
     folder: Path | None
 
     def find(self, path: str, configuration: str | None, split: str) -> SplitFile:
-        """A split of a data set. Raises DataMissing."""
+        """A split of a data set. Raises DataMissing, and UserError for a name that would lead out of the folder."""
         if self.folder is None:
             fetched = FetchedSplit(path, configuration, split)
             fetched.count()  # it is fetched here or not at all
             return fetched
         name = path if configuration is None else f"{path}/{configuration}"
+        if not is_path(name) or not is_name(split):
+            raise UserError(f"--data-dir: {name!r} and its split {split!r} are looked for by name; names have {RULE}.")
         places = [*places_of(self.folder, name, split)]
         for place in places:
             if place.exists():
@@ -81,10 +84,6 @@ class DataSets:
             f"{self.folder} has nothing of {name}: no {places[0].path.relative_to(self.folder)}, for example; "
             "docs/multitask.md lists all places."
         )
-
-    def examples_of(self, path: str, configuration: str | None, split: str) -> Sequence[Example]:
-        """All examples of a split, in memory. Raises DataMissing, and UserError for files that are not readable."""
-        return [*self.find(path, configuration, split).rows()]
 
 
 def places_of(folder: Path, name: str, split: str) -> Iterator[SplitFile]:

@@ -13,6 +13,7 @@ paths, which count from the folder of the file that names them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError, nearest
+from megatron.prompting.hub_names import RULE, is_name, is_path
 from megatron.prompting.template import Template
 
 SHIPPED = Path(__file__).parent / "mixtures"
 CAP = 500_000  # T0's MAX_EXAMPLES_PER_DATASET
 ALL, ORIGINAL = "all", "original"
+# Of an accuracy, with so few digits that a number of them cannot be endless work: `1/3`, `0.25`, `1`.
+_SHARE = re.compile(r"[0-9]{1,9}/0*[1-9][0-9]{0,8}|[0-9]?\.[0-9]{1,20}|[0-9]")
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def _mixture_of(name: str, below: tuple[str, ...]) -> Mixture:
     releases = content.get("releases", [])
     known = {task.data_set for task in held_out}
     for released in releases if isinstance(releases, list) else [releases]:
-        if released not in known:
+        if not isinstance(released, str) or released not in known:
             raise UserError(f"the mixture {name} releases {released}, which no held-out task is of; leave it out.")
     cap = content.get("cap", base.cap)
     if not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
@@ -188,20 +192,20 @@ def _mixture_of(name: str, below: tuple[str, ...]) -> Mixture:
     return replace(base, name=name, data_sets=base.data_sets + own, held_out=kept, cap=cap)
 
 
-def _is_path(name: str) -> bool:
+def _is_file(name: str) -> bool:
     """Whether a name is that of a file of one's own, and not of one of this package."""
     return name.endswith((".yaml", ".yml"))
 
 
 def _named_in(file: str, other: Any) -> str:
     """What a file calls another one, as seen from here: a mixture is the same from wherever a command starts."""
-    return str(Path(file).parent / str(other)) if _is_path(str(other)) else str(other)
+    return str(Path(file).parent / str(other)) if _is_file(str(other)) else str(other)
 
 
 def _content_of(name: str) -> dict[str, Any]:
     import yaml
 
-    path = Path(name) if _is_path(name) else SHIPPED / f"{name}.yaml"
+    path = Path(name) if _is_file(name) else SHIPPED / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -241,21 +245,28 @@ def _task_of(entry: dict[str, Any], name: str) -> HeldOutTask:
     _refuse_unknown(entry, {"name", "path", "configuration", "split", "prompts", "random"}, name)
     path, configuration = _hub_name(entry, name)
     title, split, prompts = entry.get("name"), entry.get("split"), entry.get("prompts")
-    if not isinstance(title, str) or not isinstance(split, str) or not isinstance(prompts, int) or prompts < 1:
+    if not isinstance(title, str) or not isinstance(split, str) or type(prompts) is not int or prompts < 1:
         raise UserError(f"a task of {path} in {name} needs a name, a split and its number of prompts.")
-    try:
-        random = Fraction(str(entry.get("random")))
-    except ValueError:
-        random = Fraction(-1)
+    if not is_path(title) or not is_name(split):
+        raise UserError(f"{name} has a task {title!r} of the split {split!r}; names have {RULE}.")
+    accuracy = str(entry.get("random"))
+    random = Fraction(accuracy) if _SHARE.fullmatch(accuracy) else Fraction(-1)
     if not 0 <= random <= 1:
-        raise UserError(f"random of {title} in {name} is {entry.get('random')!r}; give an accuracy such as 1/3.")
-    return HeldOutTask(title, path, configuration, split, prompts, random, name if _is_path(name) else None)
+        raise UserError(
+            f"random of {title} in {name} is {entry.get('random')!r}; give an accuracy such as 1/3 or 0.25."
+        )
+    return HeldOutTask(title, path, configuration, split, prompts, random, name if _is_file(name) else None)
 
 
 def _hub_name(entry: dict[str, Any], name: str) -> tuple[str, str | None]:
     path, configuration = entry.get("path"), entry.get("configuration")
     if not isinstance(path, str) or not isinstance(configuration, str | None):
         raise UserError(f"path or configuration of an entry of {name} is not text: {entry}; write it in quotes.")
+    if not is_path(path) or not (configuration is None or is_name(configuration)):
+        raise UserError(
+            f"{name} has a data set with the path {path!r} and the configuration {configuration!r}; names have {RULE}, "
+            "and a path slashes between them."
+        )
     return path, configuration
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import Any
 from megatron.basics.errors import UserError
 
 Example = dict[str, Any]
+_PART = re.compile(r"-([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?\.parquet$")  # older ones have a hash behind the numbers
+DEEPEST = 100  # levels of lists and objects in an example: far more than any has, far fewer than Python can follow
 
 
 class SplitFile(ABC):
@@ -86,12 +89,25 @@ class ParquetFiles(SplitFile):
         return whole if whole.exists() else self.folder / f"{self.split}-*.parquet"
 
     def files(self) -> list[Path]:
-        """In the order of their numbers."""
-        return [self.path] if self.path.exists() else sorted(self.folder.glob(f"{self.split}-*.parquet"))
+        """In the order of their numbers. Raises UserError where one of them is missing or there twice."""
+        if self.path.exists():
+            return [self.path]
+        files = self._parts()
+        numbers = [match.groups() for match in (_PART.search(file.name) for file in files) if match]
+        totals = sorted({total for _, total in numbers})
+        if len(totals) > 1 or len(set(numbers)) < len(numbers):
+            raise UserError(f"--data-dir: {self.path} are parts of several copies of one split; keep those of one.")
+        if totals:
+            there = {int(number) for number, _ in numbers}
+            missing = next((number for number in range(int(totals[0])) if number not in there), None)
+            if missing is not None:
+                name = f"{self.split}-{missing:05}-of-{totals[0]}.parquet"
+                raise UserError(f"--data-dir: {self.folder} lacks {name}, a part of its {self.split}; fetch it, too.")
+        return files
 
     def exists(self) -> bool:
         """Whether there is a file."""
-        return bool(self.files())
+        return self.path.exists() or bool(self._parts())
 
     def rows(self) -> Iterator[Example]:
         """A group of rows at a time."""
@@ -103,6 +119,9 @@ class ParquetFiles(SplitFile):
     def count(self) -> int:
         """As the ends of the files say."""
         return sum(file.metadata.num_rows for _, file in self._open())
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.split}-*.parquet"))
 
     def _open(self) -> Iterator[tuple[Path, Any]]:
         import pyarrow.parquet
@@ -182,8 +201,15 @@ class Renamed(SplitFile):
         return self.source.path
 
     def rows(self) -> Iterator[Example]:
-        """One by one."""
-        yield from map(self.columns, self.source.rows())
+        """One by one. Raises UserError for an example without the columns that the others are made of."""
+        for number, example in enumerate(self.source.rows(), start=1):
+            try:
+                yield self.columns(example)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"--data-dir: example {number} of {self.path} is not as its kind is ({type(error).__name__}: "
+                    f"{error}); write it anew."
+                ) from error
 
     def count(self) -> int:
         """As many as there."""
@@ -219,11 +245,24 @@ def json_lines(path: Path) -> Iterator[Example]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             example = json.loads(line)
-        except json.JSONDecodeError as error:
+            is_deep = line.count("[") + line.count("{") > DEEPEST and _is_deeper(example, DEEPEST)
+        except ValueError as error:
             raise UserError(f"--data-dir: line {number} of {path} is not JSON ({error}); mend the file.") from error
+        except RecursionError:
+            is_deep = True
+        if is_deep:
+            raise UserError(
+                f"--data-dir: line {number} of {path} is nested more than {DEEPEST} deep, which no example is; mend "
+                "the file."
+            )
         if not isinstance(example, dict):
             raise UserError(f"--data-dir: line {number} of {path} is not an object of columns; mend the file.")
         yield example
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_deeper(part, levels - 1) for part in parts)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -45,7 +45,6 @@ def test_a_split_is_found_where_it_may_lie(tmp_path: Path, path: str, configurat
         datasets.Dataset.from_list(EXAMPLES).save_to_disk(str(target))
     found = DataSets(tmp_path).find(path, configuration, "train")
     assert [*found.rows()] == EXAMPLES == list(found.table()) and found.count() == 2
-    assert DataSets(tmp_path).examples_of(path, configuration, "train") == EXAMPLES
     before = found.state()
     assert before == DataSets(tmp_path).find(path, configuration, "train").state()
 
@@ -55,8 +54,8 @@ def test_rte_of_glue_is_that_of_super_glue(tmp_path: Path) -> None:
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "hf_datasets/glue/rte/validation"))
     found = DataSets(tmp_path)
     wanted = [{"premise": "It rained.", "hypothesis": "It is wet.", "label": 0, "idx": 3}]
-    assert found.examples_of("super_glue", "rte", "validation") == wanted
-    assert found.examples_of("glue", "rte", "validation") == rows
+    assert [*found.find("super_glue", "rte", "validation").rows()] == wanted
+    assert [*found.find("glue", "rte", "validation").rows()] == rows
 
 
 @pytest.mark.parametrize(
@@ -116,6 +115,72 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         DataSets(tmp_path).find("imdb", None, "train")
     with pytest.raises(DataMissing, match=r"has nothing of glue/mrpc: no glue/mrpc/train.jsonl, for example"):
         DataSets(tmp_path).find("glue", "mrpc", "train")
+
+
+@pytest.mark.parametrize(
+    ("path", "configuration", "split"),
+    [
+        ("imdb", None, "../../text"),
+        ("imdb", None, "/x/y"),
+        ("imdb", None, ".."),
+        ("/imdb", None, "train"),
+        ("../imdb", None, "train"),
+        ("glue", "../mrpc", "train"),
+        ("glue", "", "train"),
+    ],
+)
+def test_nothing_is_looked_for_outside_of_the_folder(
+    tmp_path: Path, path: str, configuration: str | None, split: str
+) -> None:
+    write_lines(tmp_path / "text.jsonl", EXAMPLES)
+    write_lines(tmp_path / "imdb/train.jsonl", EXAMPLES)
+    (tmp_path / "data/imdb").mkdir(parents=True)
+    with pytest.raises(UserError, match="are looked for by name; names have letters, digits") as told:
+        DataSets(tmp_path / "data").find(path, configuration, split)
+    assert not isinstance(told.value, DataMissing)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"a": ' + 200_000 * "[" + 200_000 * "]" + "}", "line 2 of .* is nested more than 100 deep"),
+        ('{"a": ' + 101 * "[" + 101 * "]" + "}", "line 2 of .* is nested more than 100 deep"),
+        ('{"a": ' + 5000 * "1" + "}", "line 2 of .* is not JSON"),
+        ('{"a": ', "line 2 of .* is not JSON"),
+        ("[]", "line 2 of .* is not an object"),
+        ('{"b": 1}', "example 2 of .* lacks a"),
+    ],
+)
+def test_lines_that_hold_no_example(tmp_path: Path, line: str, fault: str) -> None:
+    path = tmp_path / "imdb/train.jsonl"
+    write_lines(path, [{"a": "[" * 300, "b": [[["deep enough"]]]}])
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(UserError, match=fault):
+        [*DataSets(tmp_path).find("imdb", None, "train").rows()]
+
+
+def test_requests_of_another_kind(tmp_path: Path) -> None:
+    lines = [{"doc": {"id": "1", "query": "Question: Why?\nAnswer:", "choices": ["so"], "gold": 1}}]
+    write_lines(tmp_path / "csqa/train_rc_5shot/requests.jsonl.gz", lines)
+    with pytest.raises(UserError, match=r"example 1 of .*requests.jsonl.gz is not as its kind is \(IndexError"):
+        [*DataSets(tmp_path).find("commonsense_qa", None, "train").rows()]
+
+
+@pytest.mark.parametrize("ending", ["", "-0123456789abcdef"])
+def test_a_split_of_which_parts_are_missing(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "imdb"
+    folder.mkdir()
+    table = datasets.Dataset.from_list(EXAMPLES)
+    table.select([0]).to_parquet(str(folder / f"train-00000-of-00002{ending}.parquet"))
+    found = DataSets(tmp_path).find("imdb", None, "train")
+    for step in (found.count, found.state, lambda: [*found.rows()]):
+        with pytest.raises(UserError, match=r"imdb lacks train-00001-of-00002\.parquet, a part of its train; fetch it"):
+            step()
+    table.select([1]).to_parquet(str(folder / f"train-00001-of-00002{ending}.parquet"))
+    assert [*found.rows()] == EXAMPLES
+    table.to_parquet(str(folder / "train-00000-of-00001.parquet"))
+    with pytest.raises(UserError, match="are parts of several copies"):
+        found.count()
 
 
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:

@@ -131,6 +131,10 @@ def test_held_out_tasks_of_ones_own_are_mended_in_their_file(tmp_path: Path) -> 
         ("data_sets: [{path: x, examples: many}]", "examples of x in .* is 'many'"),
         ("data_sets: [{path: x, templates: some}]", "templates of x in .* is 'some'; give all, original"),
         ("data_sets: [{path: 3}]", "is not text"),
+        ("data_sets: [{path: /imdb}]", "has a data set with the path '/imdb'"),
+        ("data_sets: [{path: a/../b}]", "has a data set with the path 'a/../b'"),
+        ("data_sets: [{path: a, configuration: b/c}]", "and the configuration 'b/c'; names have letters"),
+        ("extends: t0\nreleases: [[imdb]]\ndata_sets: [{path: x}]", r"releases \['imdb'\], which no held-out task"),
         ("cap: 0\ndata_sets: [{path: x}]", "cap of the mixture .* is 0"),
         ("data_sets: [", "cannot be read"),
         ("- a", "is not a mapping"),
@@ -152,13 +156,27 @@ def test_a_mixture_may_not_extend_itself(tmp_path: Path) -> None:
     [
         ("{name: x, path: y, split: z, prompts: 3, random: 4/3}", "random of x"),
         ("{name: x, path: y, split: z, prompts: 3}", "random of x"),
+        ("{name: x, path: y, split: z, prompts: 3, random: 1/0}", "random of x in .* is '1/0'"),
+        ("{name: x, path: y, split: z, prompts: 3, random: 1e999999999}", "random of x in .* is '1e999999999'"),
+        ("{name: x, path: y, split: z, prompts: 3, random: .nan}", "random of x"),
         ("{name: x, path: y, prompts: 3, random: 1/2}", "needs a name, a split"),
+        ("{name: x, path: y, split: z, prompts: true, random: 1/2}", "needs a name, a split"),
+        ("{name: x, path: y, split: ../../z, prompts: 3, random: 1/2}", r"of the split '../../z'; names have letters"),
+        ("{name: ../x, path: y, split: z, prompts: 3, random: 1/2}", r"has a task '../x' of"),
         ("{name: x, path: y, split: z, prompts: 3, random: 1/2, weight: 1}", "has weight"),
     ],
 )
 def test_faults_of_held_out_tasks(tmp_path: Path, task: str, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         read_held_out(mixture(tmp_path, f"tasks: [{task}]"))
+
+
+@pytest.mark.parametrize(
+    ("written", "share"), [("1/3", "1/3"), ("0.25", "1/4"), ("'.5'", "1/2"), ("1", "1"), ("0", "0")]
+)
+def test_accuracies_of_a_guess(tmp_path: Path, written: str, share: str) -> None:
+    task = f"{{name: x, path: y, split: z, prompts: 3, random: {written}}}"
+    assert read_held_out(mixture(tmp_path, f"tasks: [{task}]"))[0].random == Fraction(share)
 
 
 def test_every_file_of_the_package_is_read() -> None:

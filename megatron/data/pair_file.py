@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron.basics.errors import UserError
-from megatron.data.pair_paths import PAIR_SUFFIXES, REMAKE, pair_fault
+from megatron.data.pair_paths import END, PAIR_SUFFIXES, REMAKE, pair_fault
 from megatron.data.token_file import TokenFile, open_token_file
 from megatron.data.token_file_facts import TokenFileFacts
 from megatron.records.room import Room
 
 DOCUMENTS_AT_ONCE = 1 << 20
-END = 1  # token behind the targets of an example, which is in no file
 
 
 @dataclass(frozen=True, eq=False)

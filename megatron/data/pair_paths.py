@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 PAIR_SUFFIXES = ("_inputs", "_targets")  # of the prefixes of its two token files
+END = 1  # token behind the targets of an example, which is in no file
 REMAKE = "make both anew with tools/prepare_tasks.py."
 
 

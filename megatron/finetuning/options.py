@@ -67,8 +67,13 @@ class TaskOutputOptions(Options):
     )
     tokenizer_type: str = option("SentencePieceTokenizer", "Kind of tokenizer.", choices=TOKENIZER_TYPES)
     tokenizer_model: str | None = option(None, "SentencePiece .model file, or folder of a Hugging Face tokenizer.")
-    max_target_length: int | None = option(
-        None, "Leave out prompts whose target and end token are more tokens. Default: keep all.", minimum=2
+    max_input_length: int = option(
+        1024,
+        "Keep the last so many tokens of longer inputs, so that every architecture reads the same. T0's length.",
+        minimum=1,
+    )
+    max_target_length: int = option(
+        256, "Leave out prompts whose target and end token are more tokens. T0's length.", minimum=2
     )
     strict: bool = option(
         False,

@@ -11,13 +11,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from megatron.data.pair_paths import END
 from megatron.data.token_file_writer import token_dtype
 from megatron.finetuning.copies import KnownTexts, fingerprint_of_example, fingerprint_of_prompt
 from megatron.prompting.rendering import ExampleToRender
 from megatron.prompting.template import Prompted, Template, fault_of_choices
 from megatron.tokenization.tokenizer import Tokenizer
-
-END = 1  # token behind the target of an example, which training adds
 
 
 class Fate(IntEnum):
@@ -34,8 +33,9 @@ class MadeExample(NamedTuple):
     """An example, by its number, through its templates; a plain tuple, because that is sent between processes quickly.
 
     fates: one byte for each template. inputs, targets: ids of the prompts that are kept, one behind the other, in the
-    token files' dtype. remarks: (template's number, fault, whether the prompt is kept) of what a person should know.
-    copies: (template's number, or -1 for the example as a whole, where the copy is).
+    token files' dtype. cut_inputs: how many of them lost tokens. remarks: (template's number, fault, whether the prompt
+    is kept) of what a person should know. copies: (template's number, or -1 for the example as a whole, where the copy
+    is).
     """
 
     number: int
@@ -45,6 +45,7 @@ class MadeExample(NamedTuple):
     targets: bytes = b""
     input_lengths: tuple[int, ...] = ()
     target_lengths: tuple[int, ...] = ()
+    cut_inputs: int = 0
     lines: bytes = b""
     fingerprints: bytes = b""
     remarks: tuple[tuple[int, str, bool], ...] = ()
@@ -56,14 +57,16 @@ class PairMaker:
     """Turns the prompts of an example into what is written of it.
 
     tokenizer: None where no pairs are wanted. known: texts that may not be trained on. writes_evaluation: lines of
-    JSON and fingerprints are wanted. max_target_length: tokens of a target and its end.
+    JSON and fingerprints are wanted. max_input_length: tokens of inputs, the last of which are kept, because the
+    question and the cue to answer stand at the end of most prompts. max_target_length: tokens of a target and its end.
     """
 
     templates: Sequence[Template]
     tokenizer: Tokenizer | None
     known: KnownTexts | None
     writes_evaluation: bool
-    max_target_length: int | None
+    max_input_length: int
+    max_target_length: int
 
     def __call__(self, example: ExampleToRender, row: tuple[Prompted | None, ...]) -> MadeExample:
         """What is written of the example."""
@@ -135,17 +138,18 @@ class PairMaker:
                 fates[place] = Fate.UNREADABLE
                 fault = "text that is not Unicode" if pair is None else "inputs or a target without a token"
                 remarks.append((number, fault, False))
-            elif self.max_target_length is not None and len(pair[1]) + END > self.max_target_length:
+            elif len(pair[1]) + END > self.max_target_length:
                 fates[place] = Fate.TOO_LONG
                 remarks.append((number, f"a target of {len(pair[1]) + END:,} tokens with its end token", False))
         kept = [pair for place, pair in encoded.items() if fates[place] == Fate.KEPT and pair is not None]
-        inputs, targets = [pair[0] for pair in kept], [pair[1] for pair in kept]
+        inputs, targets = [pair[0][-self.max_input_length :] for pair in kept], [pair[1] for pair in kept]
         return made._replace(
             fates=bytes(fates),
             inputs=b"".join(ids.astype(dtype).tobytes() for ids in inputs),
             targets=b"".join(ids.astype(dtype).tobytes() for ids in targets),
             input_lengths=tuple(map(len, inputs)),
             target_lengths=tuple(map(len, targets)),
+            cut_inputs=sum(len(pair[0]) > self.max_input_length for pair in kept),
             remarks=tuple(remarks),
         )
 

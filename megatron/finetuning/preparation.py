@@ -72,6 +72,7 @@ def prepare(options: TaskOptions, output: TaskOutputOptions, tokenizer: Tokenize
         folder,
         tokenizer,
         output.seed,
+        output.max_input_length,
         output.max_target_length,
         output.strict,
         output.workers or len(os.sched_getaffinity(0)),

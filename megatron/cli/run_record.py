@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import platform
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,14 @@ from megatron.basics.atomic_files import write_json
 from megatron.basics.errors import UserError
 from megatron.basics.option import default_of, flag_of
 from megatron.checkpoint.contents import Contents, Progress
+from megatron.cli.data_record import data_changes, data_record
 from megatron.cli.run_config import SECTIONS, RunConfig
 from megatron.tokenization.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 RUN_RECORD_NAME = "run.json"
+CHANGES_NAMED = 5
 PACKAGES = ("torch", "megatron-core", "numpy", "safetensors", "sentencepiece", "transformers")
 # Model settings that change how a step is computed and not what is computed from which weights.
 FREE_MODEL_SETTINGS = ("hidden_dropout", "attention_dropout", "attention_backend", "init_method", "init_method_std")
@@ -85,6 +90,7 @@ def write_run_record(folder: Path, config: RunConfig, tokenizer: Tokenizer, fact
         "command": sys.argv,
         "python": platform.python_version(),
         "versions": {name: _version_of(name) for name in PACKAGES},
+        "data": data_record(config),
         **facts,
     }
     write_json(
@@ -126,6 +132,7 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
 
     Layout, batch sizes, schedule, precision, dropout, paths and logging may change; architecture, objective, seed,
     optimizer, row length, document rules and tokenizer may not (use --finetune to start a new run from the weights).
+    Data may change, too, which is logged: the run goes on at the same sample of another order.
     """
     require_same_model(contents, config, tokenizer, where)
     run = contents.run
@@ -158,6 +165,31 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
         )
     if faults:
         raise UserError(*faults)
+    _tell_changed_data(contents, config, where)
+
+
+def _tell_changed_data(contents: Contents, config: RunConfig, where: Path) -> None:
+    try:
+        start = json.loads((where / RUN_RECORD_NAME).read_text(encoding="utf-8"))["starts"][-1]
+        changes = [*data_changes(start["data"], data_record(config))]
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):  # none, or of a start before data were recorded
+        return
+    if changes:
+        more = f"; and {len(changes) - CHANGES_NAMED} more" if len(changes) > CHANGES_NAMED else ""
+        logger.warning(
+            "warning: the data are not those of the last start of %s: %s%s. The run goes on at sample %s of another "
+            "order, in which some of what it has seen may come again and some not at all.",
+            where,
+            "; ".join(changes[:CHANGES_NAMED]),
+            more,
+            f"{contents.progress.consumed_samples:,}",
+        )
 
 
 def _differences(

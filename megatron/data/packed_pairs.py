@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from megatron.basics.errors import UserError
 from megatron.data.mixture import Mixture
 from megatron.data.pair_file import DOCUMENTS_AT_ONCE, PairFile
-from megatron.data.permutation import Permutation
+from megatron.data.permutation import UNSHUFFLED, Permutation
 from megatron.data.row_filler import fill_rows
 from megatron.records.room import Room
 from megatron.records.window import Window
@@ -74,14 +74,16 @@ class PackedPairs:
     packed once, as far as training has come: about 0.1 seconds a block of 2^17 examples with csrc/packing, of which
     T0's mixture is some 90 for each time that it is seen.
 
-    shuffled=False (validation): data sets are read in the order of their files. Cost: 2 or 4 bytes for each example
+    shuffled=False (validation): data sets are read in the order of their files, and rows do not depend on the seed.
+    Cost: 2 or 4 bytes for each example
     and each capacity. Raises UserError for the first target of each data set that is too long for a row.
     """
 
     def __init__(
         self, parts: Sequence[ExampleRange], room: Room, *, seed: int, shuffled: bool = True, name: str = "train"
     ) -> None:
-        self._parts, self._room, self._seed = list(parts), room, seed
+        self._parts, self._room = list(parts), room
+        self._seed = seed if shuffled else UNSHUFFLED
         sizes = [len(part.examples) for part in parts]
         self._begins = np.cumsum([0, *sizes]).tolist()
         self._mixture = Mixture(sizes, [part.weight for part in parts], seed=seed, shuffled=shuffled)

@@ -45,10 +45,19 @@ class PairFile:
 
         Targets count with their end token. Inputs that do not fit beside them are cut at their beginning: what is
         asked, and the cue to answer, stand at the end of most prompts. Raises UserError where targets alone do not fit.
+
+        In rows without start tokens (`room.overlap`) the last of the inputs predicts the first target: one always
+        stays, and examples without any are refused.
         """
         inputs = self.inputs.index.document_lengths(examples)
         targets = self.targets.index.document_lengths(examples) + END
-        limit = min(room.targets, room.total)
+        limit = min(room.targets, room.total - room.overlap)
+        if room.overlap and not inputs.all():
+            first = examples[int(np.argmin(inputs > 0))]
+            raise UserError(
+                f"{self.prefix}: example {first:,} has no inputs, so that nothing would predict its first target; add "
+                "--begin-with-start-token, or leave the example out."
+            )
         if (targets > limit).any():
             first = int(np.argmax(targets > limit))
             flag = "--decoder-seq-length" if room.is_split else "--seq-length"
@@ -66,7 +75,8 @@ def open_pair_file(
     """Open PREFIX_inputs and PREFIX_targets, each a pair of .bin and .idx.
 
     Raises UserError, one sentence with file and mend, for what `open_token_file` refuses in either, when they hold
-    different numbers of examples, and when inputs end with an end token, which is not put between inputs and targets.
+    different numbers of examples, and when either has end tokens: none stands between inputs and targets, and the one
+    behind targets is put there by training.
     """
     fault = pair_fault(prefix)
     if fault:
@@ -80,11 +90,13 @@ def open_pair_file(
             f"{inputs.path} holds {inputs.index.num_documents:,} examples and {targets.path} "
             f"{targets.index.num_documents:,}; {REMAKE}"
         )
-    facts = TokenFileFacts.read(prefix + PAIR_SUFFIXES[0])
-    if facts is not None and facts.eod_id is not None:
-        raise UserError(
-            f"{inputs.path} was made with --append-eod, and no end token stands between inputs and targets; {REMAKE}"
-        )
+    for file, suffix, why in (
+        (inputs, PAIR_SUFFIXES[0], "no end token stands between inputs and targets"),
+        (targets, PAIR_SUFFIXES[1], "training adds the end tokens of targets itself"),
+    ):
+        facts = TokenFileFacts.read(prefix + suffix)
+        if facts is not None and facts.eod_id is not None:
+            raise UserError(f"{file.path} was made with --append-eod, and {why}; {REMAKE}")
     return PairFile(prefix, inputs, targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from megatron.basics.errors import UserError
@@ -13,6 +14,8 @@ from megatron.data.sources import blend_of_split
 from megatron.data.splits import split_documents
 from megatron.data.windows import WindowSource
 from megatron.records.room import Room
+
+logger = logging.getLogger(__name__)
 
 
 def build_pair_sources(
@@ -26,9 +29,9 @@ def build_pair_sources(
 ) -> dict[str, WindowSource | None]:
     """A source for each of `splits`; None where the options give that split no examples.
 
-    Training is shuffled, validation and test are always the same rows. A data set that is too small to have examples in
-    one of them stays out of it. Raises UserError with every fault of every file: files that do not open (see
-    `open_pair_file`), targets longer than a row, nothing to train on.
+    Training is shuffled, validation and test are always the same rows. A data set that is too small to have examples
+    in one of them stays out of it, which is logged. Raises UserError with every fault of every file: files that do
+    not open (see `open_pair_file`), targets longer than a row, nothing to train on.
     """
     opened: dict[str, PairFile] = {}
     faults: dict[str, None] = {}  # each once, in their order
@@ -65,6 +68,14 @@ def _source(
         )
     if not parts and split == "train":
         raise UserError(f"--data-path names no examples to train on with --split {options.split}; give a data set.")
+    if empty:
+        logger.warning(
+            "warning: %s: --split %s leaves no example of %s, which the figures of this split then know nothing of; "
+            "data sets for it alone are given by --valid-data-path",
+            split,
+            options.split,
+            ", ".join(empty),
+        )
     filled = [part for part in parts if part.examples]
     return PackedPairs(filled, room, seed=seed, shuffled=split == "train", name=split) if filled else None
 

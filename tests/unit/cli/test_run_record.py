@@ -13,7 +13,13 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.cli.run_config import RunConfig, parse_pretrain
-from megatron.cli.run_record import RUN_RECORD_NAME, require_same_model, tokenizer_record, write_run_record
+from megatron.cli.run_record import (
+    RUN_RECORD_NAME,
+    require_same_model,
+    require_same_run,
+    tokenizer_record,
+    write_run_record,
+)
 from megatron.tokenization.tokenizer import load_tokenizer
 
 
@@ -130,3 +136,46 @@ def test_a_common_depth_that_counts_for_nothing_is_told_and_not_compared(
     with pytest.raises(UserError, match="--num-layers is 4 here and 12 in"):
         record["model"] |= {"num_layers": 12, "decoder_num_layers": None}
         require_same_model(contents, parse(*both[:2], "--num-layers", "4"), tokenizer, tmp_path)
+
+
+def test_a_resume_tells_which_data_have_changed(
+    parse_run: Callable[..., RunConfig],
+    sound_flags: list[str],
+    sentencepiece_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run goes on, as it does with other paths; what is told is what its order follows from."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", str(sentencepiece_model))
+    config = parse_run(sound_flags)
+    folders = [tmp_path / "here", tmp_path / "there"]
+    for folder in folders:
+        folder.mkdir()
+        for name in ("one", "two"):
+            for kind in (".bin", ".idx"):
+                (folder / f"{name}{kind}").write_bytes(b"1234")
+
+    def told(folder: Path, *weights: str, split: str = "9,1") -> str:
+        names = [
+            word for pair in zip(weights, ("one", "two"), strict=False) for word in (pair[0], str(folder / pair[1]))
+        ]
+        now = replace(config, data=replace(config.data, data_path=names, split=split))
+        caplog.clear()
+        require_same_run(contents, now, tokenizer, tmp_path)
+        return caplog.text
+
+    data = replace(config.data, data_path=["1", str(folders[0] / "one"), "3", str(folders[0] / "two")], split="9,1")
+    begun = replace(config, data=data)
+    progress = Progress(consumed_samples=1234)
+    record = tokenizer_record(tokenizer)
+    contents = Contents(progress=progress, run=begun.as_dict(), tokenizer=record, lineage=[], optimizer={})
+    assert told(folders[0], "1", "3") == ""  # without a record
+    write_run_record(tmp_path, begun, tokenizer, {})
+    assert told(folders[0], "1", "3") == told(folders[1], "2", "6") == ""  # moved, in the same ratio
+    warning = told(folders[0], "1", "4")
+    assert f"warning: the data are not those of the last start of {tmp_path}: {folders[0]}/two weighs 4 and" in warning
+    assert "goes on at sample 1,234 of another order" in warning
+    assert "--data-path names 1 data sets and named 2." in told(folders[0], "1")
+    assert "--split is 8,2 and was 9,1." in told(folders[0], "1", "3", split="8,2")
+    (folders[1] / "one.idx").write_bytes(b"12345")
+    assert f": {folders[1]}/one has files of other sizes. The run" in told(folders[1], "1", "3")

@@ -17,6 +17,7 @@ from pair_samples import write_marked_pairs
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import UserError
 from megatron.data import packed_pairs
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.mixture import Mixture
@@ -30,7 +31,7 @@ from megatron.records.special_tokens import SpecialTokens
 
 END = 1
 DECODER, TWO_ROWS = Room(33, 33, 33, 1), Room(24, 12, 36)
-LENGTHS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 11)), min_size=1, max_size=40)
+LENGTHS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 11)), min_size=1, max_size=40)
 
 
 def source_of(folder: Path, sets: list[tuple[float, list[tuple[int, int]]]], room: Room, **told: object) -> PackedPairs:
@@ -110,7 +111,7 @@ def test_ranks_and_resumes_see_the_same_rows(
 
 
 def test_threads_read_the_same_rows(tmp_path: Path) -> None:
-    sets = [(1.0, [(k % 20, 1 + k % 5) for k in range(200)])]
+    sets = [(1.0, [(1 + k % 20, 1 + k % 5) for k in range(200)])]
     alone, shared = (source_of(tmp_path, sets, DECODER) for _ in range(2))
     samples = [*range(150), *range(149, -1, -1)]
     with ThreadPoolExecutor(4) as pool:
@@ -119,12 +120,12 @@ def test_threads_read_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_seeds_give_other_rows_and_validation_one_order(tmp_path: Path) -> None:
-    sets = [(1.0, [(k % 20, 1 + k % 5) for k in range(40)])]
-    first, other = (source_of(tmp_path, sets, DECODER, seed=seed).examples(0) for seed in (5, 6))
-    assert first != other
+    sets = [(1.0, [(1 + k % 20, 1 + k % 5) for k in range(40)])]
+    first, other = (source_of(tmp_path, sets, DECODER, seed=seed) for seed in (5, 6))
+    assert [first.examples(k) for k in range(6)] != [other.examples(k) for k in range(6)]
     valid = source_of(tmp_path, sets, DECODER, shuffled=False)
     rows = list(itertools.takewhile(lambda examples: examples is not None, map(valid.examples, range(6))))
-    assert rows == [source_of(tmp_path, sets, DECODER, shuffled=False).examples(sample) for sample in range(6)]
+    assert rows == [source_of(tmp_path, sets, DECODER, shuffled=False, seed=6).examples(k) for k in range(6)]
     assert valid._block_size == 40  # one pass
 
 
@@ -138,6 +139,21 @@ def test_inputs_are_cut_at_their_beginning_and_that_is_said(tmp_path: Path, capl
     file = source._parts[0].file
     tokens, num_inputs = file.read(0, TWO_ROWS)
     assert (num_inputs, len(tokens)) == (24, 28)
+
+
+def test_a_row_without_a_start_token_keeps_an_input_to_predict_the_first_target_from(tmp_path: Path) -> None:
+    """A target of 31 and its end fill a row of 32; what it is predicted from is the token before."""
+    file = open_pair_file(write_marked_pairs(tmp_path / "full", 0, [(5, 31)]))
+    assert file.sizes(range(1), DECODER)[0].tolist() == [[1, 32]]
+    assert file.sizes(range(1), Room(32, 32, 32))[0].tolist() == [[0, 32]]  # behind a start token
+    over = open_pair_file(write_marked_pairs(tmp_path / "over", 0, [(5, 31), (5, 32)]))
+    with pytest.raises(UserError, match="example 1 and its end token are 33 tokens, and a row takes 32; raise --seq-l"):
+        over.sizes(range(2), DECODER)
+    bare = open_pair_file(write_marked_pairs(tmp_path / "bare", 0, [(5, 2), (0, 2)]))
+    with pytest.raises(UserError, match=r"bare: example 1 has no inputs, .*; add --begin-with-start-token, or leave"):
+        bare.sizes(range(2), DECODER)
+    for room in (Room(32, 32, 32), TWO_ROWS):
+        assert bare.sizes(range(2), room)[0].tolist() == [[5, 3], [0, 3]]
 
 
 CELLS = [
@@ -174,6 +190,19 @@ def test_arranged_rows_hold_whole_examples_and_lose_no_target(name: str, starts:
             assert given.tolist().count(answer[0]) == inputs + (0 if row.encoder else targets)
             found[answer[0]] += 1
     assert set(found) == {*range(1000, 1040), *range(2000, 2020)}
+
+
+@pytest.mark.parametrize("name", ["causal_decoder", "prefix_decoder"])
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_target_that_fills_its_row_is_learnt_whole(name: str, starts: bool, tmp_path: Path) -> None:
+    architecture = ARCHITECTURES[name]()
+    rules = RowRules(seq_length=8, end_token=END, begins_with_start_token=starts)
+    room = architecture.room(rules)
+    source = source_of(tmp_path, [(1.0, [(5, 7), (3, 7)])], room, shuffled=False)
+    objective = OBJECTIVES["multitask"].build(ObjectiveOptions(), SpecialTokens(end=END), room)
+    rows = Rows(source=source, objective=objective, arrange=lambda e: architecture.arrange(e, rules), seed=1)
+    learnt = {tuple(row.labels[row.loss_mask > 0].tolist()) for row in map(rows.__getitem__, range(2))}
+    assert learnt == {(1000,) * 7 + (END,), (1001,) * 7 + (END,)}
 
 
 def test_a_mixture_that_is_proportional_is_used_up_at_once() -> None:

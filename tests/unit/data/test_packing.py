@@ -190,13 +190,15 @@ def test_epochs_differ_in_order_company_and_cuts(tmp_path: Path) -> None:
     assert [tuple(int(w.tokens[0]) for w in other_seed.windows(row)) for row in range(size)] != begins[0]
 
 
-def test_validation_is_the_same_in_every_epoch(tmp_path: Path) -> None:
+def test_validation_is_the_same_in_every_epoch_and_with_every_seed(tmp_path: Path) -> None:
     write_token_file(tmp_path / "c", numbered_documents([3, 4, 5, 45] * 9))
     _, source, _ = rows_of(tmp_path / "c", CELLS[0], 16, shuffled=False)
     size = source.plan.num_rows
+    seeded = PackedDocuments(source.file, source.tokens, source.sizes, seed=99, shuffled=False)
     for sample in range(size):
-        first, later = source.windows(sample), source.windows(sample + 4 * size)
+        first, later, other = source.windows(sample), source.windows(sample + 4 * size), seeded.windows(sample)
         assert [w.tokens.tolist() for w in first] == [w.tokens.tolist() for w in later]
+        assert [w.tokens.tolist() for w in first] == [w.tokens.tolist() for w in other]
 
 
 def fingerprint(source: PackedDocuments, samples: list[int]) -> list[str]:

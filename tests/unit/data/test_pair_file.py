@@ -58,8 +58,26 @@ def test_text_and_halves_are_no_data_sets(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="text is text and not inputs with targets"):
         open_pair_file(str(tmp_path / "text"))
     prefix = write_pairs(tmp_path / "set", PAIRS)
-    with pytest.raises(UserError, match=f"is one half of a data set; name both by their prefix, {re.escape(prefix)}"):
+    with pytest.raises(UserError, match=f"is one half of a data set; name it by its prefix, {re.escape(prefix)}"):
         open_pair_file(prefix + "_inputs")
+
+
+def test_files_are_named_by_what_they_are_part_of(tmp_path: Path) -> None:
+    prefix = write_pairs(tmp_path / "set", PAIRS)
+    for named in ("_inputs.bin", "_targets.idx"):
+        with pytest.raises(UserError, match=f"{named} is one half of a data set; name it by its prefix, {prefix}\\."):
+            open_pair_file(prefix + named)
+    with pytest.raises(UserError, match=rf"set\.bin is part of a data set; name it by its prefix, {prefix}\."):
+        open_pair_file(f"{prefix}.bin")
+    Path(f"{prefix}_targets.idx").unlink()
+    with pytest.raises(UserError) as told:
+        open_pair_file(f"{prefix}_inputs.bin")
+    assert str(told.value).startswith(f"{prefix}_inputs.bin is part of a data set that lacks {prefix}_targets.idx; ")
+    write_token_file(tmp_path / "text", [[[1, 2]]])
+    with pytest.raises(UserError, match=r"text\.bin is text and not inputs with targets"):
+        open_pair_file(str(tmp_path / "text.bin"))
+    with pytest.raises(UserError, match=r"nothing lacks .*nothing_inputs\.bin and "):
+        open_pair_file(str(tmp_path / "nothing"))
 
 
 def test_numbers_of_examples_that_differ(tmp_path: Path) -> None:
@@ -69,22 +87,25 @@ def test_numbers_of_examples_that_differ(tmp_path: Path) -> None:
         open_pair_file(prefix)
 
 
-def test_inputs_with_end_tokens_and_tokens_of_another_vocabulary(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ended", "reason"), [("_inputs", "no end token stands"), ("_targets", "training adds the end")]
+)
+def test_end_tokens_and_tokens_of_another_vocabulary(tmp_path: Path, ended: str, reason: str) -> None:
     prefix = str(tmp_path / "set")
-    for suffix, eod_id in (("_inputs", 1), ("_targets", None)):
+    for suffix, eod_id in (("_inputs", None), ("_targets", None), (ended, 1)):
         with token_file_writer(prefix + suffix, np.uint16) as writer:
             writer.append(np.array([5, 6], np.uint16), np.array([2], np.int32))
             writer.seal(StandIn(), eod_id)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"set_inputs\.bin was made with --append-eod"):
+    with pytest.raises(UserError, match=rf"set{ended}\.bin was made with --append-eod, and {reason}"):
         open_pair_file(prefix)
     with pytest.raises(UserError, match="was made by another tokenizer"):
         open_pair_file(prefix, tokenizer_fingerprint="b" * 64)
-    facts = Path(prefix + "_inputs.json")
+    facts = Path(f"{prefix}{ended}.json")
     facts.write_text(json.dumps({**json.loads(facts.read_text()), "eod_id": None}))
     assert open_pair_file(prefix, tokenizer_fingerprint="a" * 64, vocabulary_size=100).num_examples == 1
 
 
-@pytest.mark.parametrize(("room", "limit", "flag"), [(DECODER, 33, "--seq-length"), (TWO_ROWS, 12, "--decoder-seq-l")])
+@pytest.mark.parametrize(("room", "limit", "flag"), [(DECODER, 32, "--seq-length"), (TWO_ROWS, 12, "--decoder-seq-l")])
 def test_a_target_that_is_longer_than_a_row(tmp_path: Path, room: Room, limit: int, flag: str) -> None:
     fitting, too_long = ([1], [2] * (limit - 1)), ([1], [2] * limit)
     prefix = write_pairs(tmp_path / "set", [fitting, fitting, too_long])
@@ -99,10 +120,11 @@ def test_a_target_that_is_longer_than_a_row(tmp_path: Path, room: Room, limit: i
     assert caught.value.faults[1].startswith(f"{other}: the target of example 0 ")
 
 
-def test_splits(tmp_path: Path) -> None:
+def test_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pairs = [([k], [k]) for k in range(5, 15)]
     prefix, tiny = write_pairs(tmp_path / "set", pairs), write_pairs(tmp_path / "tiny", pairs[:1])
     sources = sources_of(DECODER, data_path=["1", prefix, "1", tiny], split="8,2")
+    assert f"warning: valid: --split 8,2 leaves no example of {tiny}, which" in caplog.text
     train, valid = sources["train"], sources["valid"]
     seen = {source: {w.tokens[0] for k in range(4) for w in source.windows(k)} for source in (train, valid)}  # type: ignore[attr-defined]
     assert seen[train] == set(range(5, 13)) and seen[valid] == {13, 14}  # of the tiny one nothing

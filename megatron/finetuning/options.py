@@ -81,7 +81,7 @@ class TaskOutputOptions(Options):
         "that cannot be ranked.",
     )
     workers: int | None = option(
-        None, "Processes that render and encode. Default: the cores this process may use.", minimum=1, maximum=4096
+        None, "Processes that render and encode. Default: the cores this process may use.", minimum=1, maximum=1024
     )
     seed: int = option(1234, "Decides what templates choose at random, and which examples a cap leaves.", minimum=0)
 

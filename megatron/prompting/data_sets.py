@@ -22,7 +22,16 @@ from typing import Any
 from megatron.basics.errors import UserError
 from megatron.prompting.hub_names import RULE, is_name, is_path
 from megatron.prompting.original_columns import ORIGINAL_COLUMNS, super_glue_rte
-from megatron.prompting.split_files import Example, JsonLines, ParquetFiles, Renamed, Requests, SavedFolder, SplitFile
+from megatron.prompting.split_files import (
+    Example,
+    JsonLines,
+    ParquetFiles,
+    Renamed,
+    Requests,
+    SavedFolder,
+    SplitFile,
+    in_short,
+)
 
 SPLITS = ("train", "dev", "validation", "test")
 WITHOUT_CONFIGURATION = ("", "/plain_text", "/default", "/none")
@@ -53,7 +62,7 @@ REQUEST_FOLDERS = {
 
 
 class DataMissing(UserError):
-    """A data set or a split that is not at hand; the sentence says where it was looked for."""
+    """A data set or a split that is not at hand; the sentence says why, or one place where it was looked for."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,14 @@ class DataSets:
         name = path if configuration is None else f"{path}/{configuration}"
         if not is_path(name) or not is_name(split):
             raise UserError(f"--data-dir: {name!r} and its split {split!r} are looked for by name; names have {RULE}.")
-        places = [*places_of(self.folder, name, split)]
+        places = [*places_of(self.folder, path, configuration, split)]
         for place in places:
             if place.exists():
                 return place
         others = [
-            other for other in SPLITS if other != split and any(p.exists() for p in places_of(self.folder, name, other))
+            other
+            for other in SPLITS
+            if other != split and any(place.exists() for place in places_of(self.folder, path, configuration, other))
         ]
         if others:
             raise DataMissing(f"{name} has no split {split} in {self.folder}; it has {', '.join(others)} there.")
@@ -86,9 +97,10 @@ class DataSets:
         )
 
 
-def places_of(folder: Path, name: str, split: str) -> Iterator[SplitFile]:
-    """Where a split of a data set, by its name among templates, may lie."""
-    names = [name + ending for ending in (WITHOUT_CONFIGURATION if "/" not in name else ("", "/none"))]
+def places_of(folder: Path, path: str, configuration: str | None, split: str) -> Iterator[SplitFile]:
+    """Where a split of a data set, by its name on the hub, may lie."""
+    name = path if configuration is None else f"{path}/{configuration}"
+    names = [name] if configuration is not None else [path + ending for ending in WITHOUT_CONFIGURATION]
     task = TASKS_OF_REQUESTS.get(name)
     yield from split_places(folder, split, files=names, saved=names, requests=[])
     other, columns = OTHER_FOLDERS.get(name, (None, None))
@@ -116,8 +128,7 @@ def split_places(
     for base in (folder, folder / "oe_eval_tasks"):
         for task in requests:
             for name in REQUEST_FOLDERS.get(split, ()):
-                place = Requests(base / task / name / "requests.jsonl.gz")
-                yield Renamed(place, ORIGINAL_COLUMNS[task]) if task in ORIGINAL_COLUMNS else place
+                yield Requests(base / task / name / "requests.jsonl.gz", ORIGINAL_COLUMNS.get(task))
 
 
 @dataclass(frozen=True)
@@ -146,8 +157,8 @@ class FetchedSplit(SplitFile):
         return self._table
 
     def state(self) -> list[list[str | int]]:
-        """What the library knows a version by."""
-        return [[str(self.path), self.count(), str(self._table.info.version), str(self._table.features)]]
+        """What the library knows the data by: another fingerprint where the hub has other files, however many rows."""
+        return [[str(self.path), self.count(), str(self._table._fingerprint), str(self._table.features)]]
 
     @cached_property
     def _table(self) -> Any:
@@ -155,9 +166,8 @@ class FetchedSplit(SplitFile):
 
         try:
             return datasets.load_dataset(self.name, self.configuration, split=self.split)
-        except (OSError, ValueError, RuntimeError) as error:  # offline, unknown, without the split, made by a script
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+        except Exception as error:  # offline, unknown, without the split, broken: what is raised has no kind in common
             raise DataMissing(
-                f"{self.path} with its split {self.split} could not be fetched ({reason}); put it into a folder and "
-                "give that as --data-dir."
+                f"{self.path} with its split {self.split} could not be fetched ({in_short(error)}); put it into a "
+                "folder and give that as --data-dir."
             ) from error

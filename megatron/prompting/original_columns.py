@@ -26,7 +26,7 @@ def boolq(document: Example) -> Example:
     return {
         "passage": passage,
         "question": question.removesuffix("?"),
-        "label": int(document["choices"][document["gold"]] == "yes"),
+        "label": int(document["choices"][_gold(document)] == "yes"),
     }
 
 
@@ -42,7 +42,7 @@ def hellaswag(document: Example) -> Example:
         "ctx_b": "",
         "ctx": context,
         "endings": document["choices"],
-        "label": str(document["gold"]),
+        "label": str(_gold(document)),
     }
 
 
@@ -75,4 +75,12 @@ def _question(document: Example) -> str:
 
 def _lettered(document: Example) -> Example:
     letters = list(string.ascii_uppercase[: len(document["choices"])])
-    return {"choices": {"text": document["choices"], "label": letters}, "answerKey": letters[document["gold"]]}
+    return {"choices": {"text": document["choices"], "label": letters}, "answerKey": letters[_gold(document)]}
+
+
+def _gold(document: Example) -> int:
+    """Which choice is right. Raises ValueError where that is none of them; -1 would be the last one."""
+    gold, choices = document["gold"], document["choices"]
+    if type(gold) is not int or not 0 <= gold < len(choices):
+        raise ValueError(f"gold is {gold!r}, and there are {len(choices)} choices")
+    return gold

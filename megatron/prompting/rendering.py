@@ -101,9 +101,10 @@ def render_and_use(
     raises ends all. Raises UserError as `render_examples` does, and UseFault for any other error of `use`.
     """
     renderers = [Renderer(template, seed) for template in templates]
-    crew = [_Worker(renderers, use, memory) for _ in range(workers)]
+    crew: list[_Worker] = []
     pending: deque[_Worker] = deque()
     try:
+        _hire(crew, workers, lambda: _Worker(renderers, use, memory))
         for worker, chunk in zip(cycle(crew), _chunks(examples), strict=False):
             if len(pending) >= CHUNKS_AHEAD * workers:
                 yield from pending.popleft().answer(seconds)
@@ -114,6 +115,18 @@ def render_and_use(
     finally:
         for worker in crew:
             worker.end()
+
+
+def _hire(crew: list[_Worker], workers: int, new: Callable[[], _Worker]) -> None:
+    """Fill the crew one by one, so that those that were started are known where one cannot be."""
+    try:
+        while len(crew) < workers:
+            crew.append(new())
+    except OSError as error:
+        raise UserError(
+            f"of {workers} workers {len(crew)} could be started ({error.strerror or error}); take fewer (--workers), "
+            "or raise the limit (ulimit -n for files, ulimit -u for processes)."
+        ) from error
 
 
 def _chunks(examples: Iterable[ExampleToRender]) -> Iterator[list[ExampleToRender]]:

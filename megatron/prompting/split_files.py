@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError
+from megatron.prompting.json_lines import json_lines, lines_of
 
 Example = dict[str, Any]
 _PART = re.compile(r"-([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?\.parquet$")  # older ones have a hash behind the numbers
-DEEPEST = 100  # levels of lists and objects in an example: far more than any has, far fewer than Python can follow
+ROWS_AT_ONCE = 256  # of Parquet, as Python's values: long documents are megabytes each
 
 
 class SplitFile(ABC):
@@ -32,6 +31,10 @@ class SplitFile(ABC):
     @abstractmethod
     def count(self) -> int:
         """How many examples there are."""
+
+    def first(self) -> Example | None:
+        """The first example, of as little reading as can be; None where there is none."""
+        return next(iter(self.rows()), None)
 
     def table(self) -> Any:
         """All of them as a `datasets.Dataset`."""
@@ -72,7 +75,7 @@ class JsonLines(SplitFile):
 
     def count(self) -> int:
         """The number of lines."""
-        return sum(1 for _ in _lines(self.path))
+        return sum(1 for _ in lines_of(self.path))
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,16 @@ class ParquetFiles(SplitFile):
         return self.path.exists() or bool(self._parts())
 
     def rows(self) -> Iterator[Example]:
-        """A group of rows at a time."""
+        """Some at a time."""
+        yield from self._rows(ROWS_AT_ONCE)
+
+    def first(self) -> Example | None:
+        """Of one row that is read."""
+        return next(self._rows(1), None)
+
+    def _rows(self, at_once: int) -> Iterator[Example]:
         for path, file in self._open():
-            batches = file.iter_batches()
+            batches = file.iter_batches(batch_size=at_once)
             while (batch := _read(lambda: next(batches, None), path)) is not None:  # noqa: B023 - called at once
                 yield from batch.to_pylist()
 
@@ -157,34 +167,48 @@ class SavedFolder(SplitFile):
         import datasets
 
         try:
-            return datasets.load_from_disk(str(self.path))
-        except (OSError, ValueError) as error:
-            raise UserError(f"--data-dir: {self.path} is no folder of the datasets library ({error}).") from error
+            found = datasets.load_from_disk(str(self.path))
+        except Exception as error:  # what the library says of a folder that is not its own has no kind in common
+            raise UserError(
+                f"--data-dir: {self.path} is no folder of the datasets library ({in_short(error)}); write it anew."
+            ) from error
+        if isinstance(found, datasets.DatasetDict):
+            raise UserError(
+                f"--data-dir: {self.path} holds several splits ({', '.join(map(str, found))}); put the folder of each "
+                f"into {self.path.parent}."
+            )
+        return found
 
 
 @dataclass(frozen=True)
 class Requests(SplitFile):
-    """The examples of requests of OLMo's in-loop evaluation: one request for each choice, and some twice."""
+    """The examples of requests of OLMo's in-loop evaluation: one request for each choice, and some twice.
+
+    columns: makes an example in the columns of its data set of what stands in its requests; None where that is one.
+    """
 
     path: Path
+    columns: Callable[[Example], Example] | None = None
 
     def rows(self) -> Iterator[Example]:
-        """Each example once, as it stands in its requests."""
-        yield from map(dict, self._documents)
+        """Each example once. Raises UserError for one that is not as its task's are."""
+        for number, document in self._documents:
+            yield dict(document) if self.columns is None else _converted(self.columns, document, f"line {number}", self)
 
     def count(self) -> int:
         """Without those that come again."""
         return len(self._documents)
 
     @cached_property
-    def _documents(self) -> list[Example]:
-        found: dict[str, Example] = {}
+    def _documents(self) -> list[tuple[int, Example]]:
+        """Each with the number of its first line."""
+        found: dict[str, tuple[int, Example]] = {}
         for number, line in enumerate(json_lines(self.path), start=1):
             if not isinstance(line.get("doc"), dict):
                 raise UserError(
                     f"--data-dir: line {number} of {self.path} is not a request with its doc; write it anew."
                 )
-            found.setdefault(json.dumps(line["doc"], sort_keys=True), line["doc"])
+            found.setdefault(json.dumps(line["doc"], sort_keys=True), (number, line["doc"]))
         return list(found.values())
 
 
@@ -203,13 +227,7 @@ class Renamed(SplitFile):
     def rows(self) -> Iterator[Example]:
         """One by one. Raises UserError for an example without the columns that the others are made of."""
         for number, example in enumerate(self.source.rows(), start=1):
-            try:
-                yield self.columns(example)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                raise UserError(
-                    f"--data-dir: example {number} of {self.path} is not as its kind is ({type(error).__name__}: "
-                    f"{error}); write it anew."
-                ) from error
+            yield _converted(self.columns, example, f"example {number}", self)
 
     def count(self) -> int:
         """As many as there."""
@@ -218,6 +236,22 @@ class Renamed(SplitFile):
     def files(self) -> list[Path]:
         """The other's."""
         return self.source.files()
+
+
+def in_short(error: Exception) -> str:
+    """An error that is not ours in one line, with its kind where it says nothing else that can be understood."""
+    line = next(iter(str(error).splitlines()), "")
+    return line if " " in line else f"{type(error).__name__} {line}".rstrip()
+
+
+def _converted(columns: Callable[[Example], Example], example: Example, place: str, file: SplitFile) -> Example:
+    try:
+        return columns(example)
+    except KeyError as error:
+        fault = f"lacks {error.args[0]}"
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        fault = f"is not as its kind is ({error})"
+    raise UserError(f"--data-dir: {place} of {file.path} {fault}; write it anew.")
 
 
 def _read(step: Callable[[], Any], path: Path) -> Any:
@@ -238,39 +272,3 @@ def table_of(examples: list[Example], path: Path) -> Any:
         return datasets.Dataset.from_list(examples)
     except (ValueError, TypeError) as error:  # pyarrow's, for a column with numbers here and texts there
         raise UserError(f"--data-dir: {path} has a column whose values are not of one kind ({error}).") from error
-
-
-def json_lines(path: Path) -> Iterator[Example]:
-    """The objects of a file, plain or .gz; raises UserError with the number of the line at fault."""
-    for number, line in enumerate(_lines(path), start=1):
-        try:
-            example = json.loads(line)
-            is_deep = line.count("[") + line.count("{") > DEEPEST and _is_deeper(example, DEEPEST)
-        except ValueError as error:
-            raise UserError(f"--data-dir: line {number} of {path} is not JSON ({error}); mend the file.") from error
-        except RecursionError:
-            is_deep = True
-        if is_deep:
-            raise UserError(
-                f"--data-dir: line {number} of {path} is nested more than {DEEPEST} deep, which no example is; mend "
-                "the file."
-            )
-        if not isinstance(example, dict):
-            raise UserError(f"--data-dir: line {number} of {path} is not an object of columns; mend the file.")
-        yield example
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(levels == 0 or _is_deeper(part, levels - 1) for part in parts)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
-                yield line
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise UserError(f"--data-dir: {path} cannot be read behind line {number} ({error}); write it anew.") from error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet
 import pytest
+from datasets.exceptions import DatasetGenerationError, DefunctDatasetError, NonMatchingSplitsSizesError
 
 from megatron.basics.errors import UserError
-from megatron.prompting.data_sets import DataMissing, DataSets
+from megatron.prompting.data_sets import TASKS_OF_REQUESTS, DataMissing, DataSets
 
 EXAMPLES = [{"text": "It rained.", "label": 0}, {"text": "It snowed.", "label": 1}]
 
@@ -27,6 +30,7 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     [
         ("imdb", None, "imdb/train.jsonl"),
         ("imdb", None, "imdb/plain_text/train.jsonl.gz"),
+        ("someone/imdb", None, "someone/imdb/plain_text/train.jsonl"),
         ("glue", "mrpc", "glue/mrpc/train.parquet"),
         ("glue", "mrpc", "glue/mrpc/train-00000-of-00001.parquet"),
         ("glue", "mrpc", "hf_datasets/glue/mrpc/train"),
@@ -47,6 +51,7 @@ def test_a_split_is_found_where_it_may_lie(tmp_path: Path, path: str, configurat
     assert [*found.rows()] == EXAMPLES == list(found.table()) and found.count() == 2
     before = found.state()
     assert before == DataSets(tmp_path).find(path, configuration, "train").state()
+    assert found.first() == EXAMPLES[0]
 
 
 def test_rte_of_glue_is_that_of_super_glue(tmp_path: Path) -> None:
@@ -159,11 +164,57 @@ def test_lines_that_hold_no_example(tmp_path: Path, line: str, fault: str) -> No
         [*DataSets(tmp_path).find("imdb", None, "train").rows()]
 
 
-def test_requests_of_another_kind(tmp_path: Path) -> None:
-    lines = [{"doc": {"id": "1", "query": "Question: Why?\nAnswer:", "choices": ["so"], "gold": 1}}]
-    write_lines(tmp_path / "csqa/train_rc_5shot/requests.jsonl.gz", lines)
-    with pytest.raises(UserError, match=r"example 1 of .*requests.jsonl.gz is not as its kind is \(IndexError"):
-        [*DataSets(tmp_path).find("commonsense_qa", None, "train").rows()]
+@pytest.mark.parametrize("path", ["commonsense_qa", "hellaswag"])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"gold": 2}, r"is not as its kind is \(gold is 2, and there are 2 choices\)"),
+        ({"gold": -1}, r"is not as its kind is \(gold is -1, and there are 2 choices\)"),
+        ({"gold": "1"}, r"is not as its kind is \(gold is '1', and there are 2 choices\)"),
+        ({"query": None}, "lacks query"),
+        ({"choices": None}, "lacks choices"),
+    ],
+)
+def test_requests_of_another_kind(tmp_path: Path, path: str, change: dict[str, Any], fault: str) -> None:
+    task = TASKS_OF_REQUESTS[path]
+    right = {"id": "1", "query": "Question: Why?\nAnswer:", "choices": ["so", "not"], "gold": 1}
+    wrong = {name: value for name, value in {**right, "id": "2", **change}.items() if value is not None}
+    write_lines(tmp_path / task / "train_rc_5shot/requests.jsonl.gz", [{"doc": one} for one in (right, right, wrong)])
+    rows = DataSets(tmp_path).find(path, None, "train").rows()
+    next(rows)
+    with pytest.raises(UserError, match=f"line 3 of .*requests.jsonl.gz {fault}; write it anew"):
+        next(rows)
+
+
+def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of long documents are megabytes each."""
+    sizes = []
+    batches = pyarrow.parquet.ParquetFile.iter_batches
+
+    def counted(file: Any, *arguments: Any, **named: Any) -> Any:
+        for batch in batches(file, *arguments, **named):
+            sizes.append(len(batch))
+            yield batch
+
+    (tmp_path / "imdb").mkdir()
+    rows = [{"text": f"It rained {number}."} for number in range(600)]
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "imdb/train.parquet"))
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", counted)
+    found = DataSets(tmp_path).find("imdb", None, "train")
+    assert found.first() == rows[0] and sizes == [1]
+    assert [*found.rows()] == rows and max(sizes[1:]) <= 256
+
+
+def test_a_folder_that_the_library_did_not_write_so_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "imdb/train"
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(EXAMPLES)}).save_to_disk(str(folder))
+    with pytest.raises(UserError, match=r"imdb/train holds several splits \(train\); put the folder of each into "):
+        DataSets(tmp_path).find("imdb", None, "train").count()
+    shutil.rmtree(folder)
+    datasets.Dataset.from_list(EXAMPLES).save_to_disk(str(folder))
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(UserError, match=r"imdb/train is no folder of the datasets library \(KeyError"):
+        DataSets(tmp_path).find("imdb", None, "train").count()
 
 
 @pytest.mark.parametrize("ending", ["", "-0123456789abcdef"])
@@ -205,3 +256,30 @@ def test_without_a_folder_the_library_fetches(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DataMissing, match=r"glue/mrpc with its split test could not be fetched \(Unknown split"):
         DataSets(None).find("glue", "mrpc", "test")
     assert asked == [("glue", "mrpc", "train"), ("glue", "mrpc", "test")]
+
+
+@pytest.mark.parametrize(
+    "kind", [DatasetGenerationError, NonMatchingSplitsSizesError, DefunctDatasetError, ImportError, KeyError]
+)
+def test_what_cannot_be_fetched_is_missing_whatever_the_library_raises(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def load_dataset(*arguments: Any, **named: Any) -> Any:
+        raise kind("the file is torn\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataMissing, match=r"glue/mrpc with its split train could not be fetched \(.*the file is torn"):
+        DataSets(None).find("glue", "mrpc", "train")
+
+
+def test_data_that_the_hub_has_corrected_are_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many examples, of the same columns, in the same version."""
+    tables = [
+        datasets.Dataset.from_list([{"text": text}], info=datasets.DatasetInfo(version="1.0.0"))
+        for text in ("It raind.", "It rained.")
+    ]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **named: tables[0])
+    before = DataSets(None).find("imdb", None, "train").state()
+    assert DataSets(None).find("imdb", None, "train").state() == before
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **named: tables[1])
+    assert DataSets(None).find("imdb", None, "train").state() != before

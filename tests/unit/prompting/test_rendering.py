@@ -1,5 +1,7 @@
 """Rendering in worker processes: the same as in one, and the end of one that dies."""
 
+import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -97,8 +99,6 @@ def test_no_template_is_blamed_for_what_is_made_of_its_prompts(use: Any, kind: t
 
 
 def exit_at_once(value: Any) -> Any:
-    import os
-
     os._exit(9)
 
 
@@ -111,7 +111,18 @@ def test_no_worker_outlives_its_use() -> None:
     assert children() == before
 
 
-def children() -> set[str]:
-    import os
+def test_more_workers_than_a_process_may_have_are_refused_and_none_stays() -> None:
+    before = children()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 16, hard))
+    try:
+        with pytest.raises(UserError, match=r"of 30 workers \d+ could be started \(Too many open files\); take fewer"):
+            list(render_examples(TEMPLATES, EXAMPLES, workers=30))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert children() == before
 
+
+def children() -> set[str]:
     return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())

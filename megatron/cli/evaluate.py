@@ -18,9 +18,16 @@ from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
-from megatron.cli.t0_eval import answer, read_questions, say_on_standard_error
+from megatron.cli.t0_eval import (
+    answer,
+    encode_questions,
+    read_questions,
+    say_on_standard_error,
+    training_prefixes,
+)
 from megatron.evaluation.eai_eval import EAI_TASKS
 from megatron.evaluation.options import EvaluationOptions, ScoredModelOptions
+from megatron.evaluation.results import T0_ENTRY
 
 if TYPE_CHECKING:
     from megatron.checkpoint.load import Loaded
@@ -106,9 +113,11 @@ def _score_folder(model: ScoredModelOptions, options: EvaluationOptions) -> dict
         device=device.torch_device.type,
         dtype=model.dtype,
     )
+    exported = ExportedModel(lm)
+    encoded = encode_questions(questions, exported) if questions else []
     results = evaluate(lm, tasks, **_settings(options)) if tasks else dict(NO_TASKS)
     if questions:
-        results["t0_eval"] = answer(questions, ExportedModel(lm), options.limit, say_on_standard_error)
+        results[T0_ENTRY] = answer(questions, encoded, exported, options.limit, say=say_on_standard_error)
     rule = "lm-eval's class hf"
     if lm.backend == "causal":
         rule += ", which scores answers behind contexts that are read from left to right"
@@ -157,10 +166,13 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         )
         chunks, loaded = load_model(model, config, tokenizer, device, grid, dtype=getattr(torch, model.dtype))
         trained = bound_model(chunks, grid, device, tokenizer, prompt_rows, options.micro_batch_size)
+        encoded = encode_questions(questions, trained) if questions else []
         results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
         if questions:
             say = say_on_standard_error if grid.is_main else lambda _: None
-            results["t0_eval"] = answer(questions, trained, options.limit, say)
+            results[T0_ENTRY] = answer(
+                questions, encoded, trained, options.limit, training=training_prefixes(config), say=say
+            )
         if grid.is_main:
             facts = _run_facts(model, loaded, results.pop("scoring_rule", prompt_rows.rule))
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -93,15 +94,20 @@ def report_in_the_way(folder: str) -> Iterator[str]:
 
 
 def write_report(folder: Path, runs: Sequence[Results]) -> None:
-    """results.md, results.html and their charts; of a single run results.json as well. Raises UserError."""
+    """results.md, results.html and their charts, all made before one is written; of a single run first results.json.
+
+    Raises UserError.
+    """
     if len(runs) == 1:
         write_json(folder / "results.json", runs[0].content)
-    for name, text in (("results.md", markdown(runs)), ("results.html", html_page(runs))):
-        with atomic_writer(folder / name, "w") as file:
-            file.write(text)
+    files = {"results.md": markdown(runs).encode(), "results.html": html_page(runs).encode()}
     charts = {CHART_FILE: bar_chart} if has_tasks(runs) else {}
     if has_t0(runs):
         charts[T0_CHART_FILE] = t0_chart
     for name, chart in charts.items():
+        picture = io.BytesIO()
+        chart(runs).savefig(picture, format="png", dpi=144)
+        files[name] = picture.getvalue()
+    for name, content in files.items():
         with atomic_writer(folder / name) as file:
-            chart(runs).savefig(file, format="png", dpi=144)
+            file.write(content)

@@ -23,14 +23,17 @@ GenerateFunction = Callable[[Sequence[Sequence[int]], GenerationOptions, Stop], 
 
 
 class AnsweringModel(Protocol):
-    """Inputs and targets are texts of their own, each encoded by itself, as they are for training."""
+    """Inputs and targets are texts of their own, each encoded by itself, as they are for training.
+
+    Special tokens around inputs are the model's own affair: it adds them to ids that have been cut, and keeps room.
+    """
 
     @property
     def rule(self) -> str:
         """How it reads inputs, in one sentence."""
 
     def encode_inputs(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, int32 [n]."""
+        """Token ids of each text without special tokens, int32 [n]."""
 
     def encode_targets(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text with the end token behind it, int32 [n]."""
@@ -45,8 +48,8 @@ class AnsweringModel(Protocol):
     def new_tokens(self) -> int:
         """How much it writes behind inputs, at most."""
 
-    def write(self, texts: Sequence[str]) -> list[str]:
-        """What it writes behind each of the inputs, the likeliest token each time, to its end. May be collective."""
+    def write(self, inputs: Sequence[Ids]) -> list[str]:
+        """What it writes behind inputs that fit, the likeliest token each time, to its end. May be collective."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,11 @@ class TrainedModel:
         room = self.prompt_rows.architecture.room(self.prompt_rows.rules)
         return min(MOST_NEW_TOKENS, room.targets if room.is_split else room.total // 2)
 
-    def write(self, texts: Sequence[str]) -> list[str]:
-        """A collective; inputs that are too long lose their beginning."""
+    def write(self, inputs: Sequence[Ids]) -> list[str]:
+        """A collective."""
         options = GenerationOptions(
             max_new_tokens=self.new_tokens, temperature=0.0, micro_batch_size=self.micro_batch_size
         )
-        longest = self.longest_inputs(self.new_tokens)
-        inputs = [ids[max(len(ids) - longest, 0) :].tolist() for ids in self.encode_inputs(texts)]
-        prompts = [self.prompt_rows.prompt(ids) for ids in inputs]
+        prompts = [self.prompt_rows.prompt(ids.tolist()) for ids in inputs]
         written = self.generate(prompts, options, lambda *_: False)
         return [self.tokenizer.decode(tokens) for tokens in written]

@@ -1,6 +1,7 @@
-"""What a written answer is worth beside the targets: exact match, F1 over words, ROUGE; the best target counts.
+"""What a written answer is worth beside the targets: equality, F1 over words, ROUGE; the best target counts.
 
-The texts of templates without answer choices have no other measure. promptsource names metrics as T0's tasks do.
+The texts of templates without answer choices have no other measure. promptsource names metrics as T0's tasks do, and
+these compute them as T5's library does.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-EXACT_MATCH, F1 = "exact_match", "f1"
-ROUGE = ("rouge1", "rouge2", "rougeL")
+EXACT_MATCH = "exact_match"  # the same text but for spaces around it
+SQUAD = ("squad_exact_match", "f1")  # of words without case, punctuation and articles (Rajpurkar et al. 2016)
+ROUGE = ("rouge1", "rouge2", "rougeLsum")
 
 # By the names that templates have in their metadata. "Other" is accuracy in T0, too (t-zero, t0/seqio_tasks/tasks.py).
 METRICS_BY_NAME = {
     "Accuracy": (EXACT_MATCH,),
     "Other": (EXACT_MATCH,),
     "Sequence Accuracy": (EXACT_MATCH,),
-    "Squad": (EXACT_MATCH, F1),
-    "Span Squad": (EXACT_MATCH, F1),
-    "Trivia QA": (EXACT_MATCH, F1),
-    "COQA F1": (EXACT_MATCH, F1),
+    "Squad": SQUAD,
+    "Span Squad": SQUAD,
+    "Trivia QA": SQUAD,
+    "COQA F1": SQUAD,
     "ROUGE": ROUGE,
 }
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -37,20 +39,19 @@ def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
 
 def measure(metrics: Sequence[str], written: str, targets: Sequence[str]) -> dict[str, float]:
     """Each of the metrics between 0 and 1: the most that any of the targets gives."""
-    found = {}
-    if EXACT_MATCH in metrics:
-        found[EXACT_MATCH] = max(float(_normal(written) == _normal(target)) for target in targets)
-    if F1 in metrics:
-        found[F1] = max(_f1(_normal(written).split(), _normal(target).split()) for target in targets)
-    rouge = [metric for metric in metrics if metric in ROUGE]
-    if rouge:
-        best = _rouge_scorer().score_multi(list(targets), written)
-        found |= {metric: float(best[metric].fmeasure) for metric in rouge}
+    found = {EXACT_MATCH: max(float(written.strip() == target.strip()) for target in targets)}
+    if not set(metrics).isdisjoint(SQUAD):
+        own, wanted = _normal(written), [*map(_normal, targets)]
+        found["squad_exact_match"] = max(float(own == target) for target in wanted)
+        found["f1"] = max(_f1(own.split(), target.split()) for target in wanted)
+    if not set(metrics).isdisjoint(ROUGE):
+        best = _rouge_scorer().score_multi([*map(_by_sentences, targets)], _by_sentences(written))
+        found |= {metric: float(best[metric].fmeasure) for metric in ROUGE}
     return {metric: found[metric] for metric in metrics}
 
 
 def _normal(text: str) -> str:
-    """Without case, punctuation, articles and spare spaces (Rajpurkar et al. 2016), unless that leaves nothing."""
+    """Without case, punctuation, articles and spare spaces, unless that leaves nothing."""
     words = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
     return " ".join(words) or text.strip().lower()
 
@@ -59,6 +60,11 @@ def _f1(written: Sequence[str], target: Sequence[str]) -> float:
     """The harmonic mean of the shares of words of each that the other has."""
     shared = sum((Counter(written) & Counter(target)).values())
     return 2 * shared / (len(written) + len(target)) if shared else 0.0
+
+
+def _by_sentences(text: str) -> str:
+    """A line for each sentence, by which rougeLsum compares, parted where T5 parts them."""
+    return text.replace(" . ", " .\n")
 
 
 @cache

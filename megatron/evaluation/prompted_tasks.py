@@ -23,7 +23,7 @@ MOST_SKIPPED = 1 / 2  # of a template's examples; where it is more, template or 
 
 @dataclass
 class Skipped:
-    """Examples that a template words so that no answer to them can be scored: how many, and what the first one has."""
+    """Examples as a template words them that cannot be asked or scored: how many, and what the first one has."""
 
     count: int = 0
     first: str = ""
@@ -91,6 +91,17 @@ def tasks_named(names: Sequence[str]) -> tuple[HeldOutTask, ...]:
     return tuple(found)
 
 
+def trained_among(tasks: Sequence[HeldOutTask], prefixes: Sequence[str]) -> list[str]:
+    """Names of the tasks of whose data sets a model has seen training examples.
+
+    prefixes: of the files that it trained on, which end with the names of their data sets as tools/prepare_tasks.py
+    writes them.
+    """
+    ends = [(task.name, tuple(task.data_set.split("/"))) for task in tasks]
+    trained = [Path(prefix).parts for prefix in prefixes]
+    return [name for name, end in ends if any(parts[-len(end) :] == end for parts in trained)]
+
+
 def prompted_tasks(
     tasks: Sequence[HeldOutTask],
     templates: Path,
@@ -118,7 +129,10 @@ def prompted_tasks(
             missing[task.name] = str(error)
     lacking = [name for name in missing if name in required]
     if lacking:
-        raise UserError(*(f"--t0-tasks {name} cannot be scored: {missing[name]}" for name in lacking))
+        file_of = {task.name: f"{task.file}: " for task in tasks if task.file is not None}
+        raise UserError(
+            *(f"--t0-tasks {file_of.get(name, '')}{name} cannot be scored: {missing[name]}" for name in lacking)
+        )
     if not found:
         name, reason = next(iter(missing.items()))
         raise UserError(f"--t0-eval has no data of any of its tasks; of {name}, {reason}")
@@ -162,12 +176,23 @@ def _metrics_of(template: Template) -> tuple[str, ...]:
     return metrics_of(template.metrics)
 
 
+def _fault(prompted: Prompted) -> str | None:
+    """Why a prompt is no question, to be read after "example 7 has"; None where it is one."""
+    if prompted.choices is not None and (fault := fault_of_choices(prompted)) is not None:
+        return fault
+    try:
+        "".join((prompted.inputs, *prompted.targets, *(prompted.choices or ()))).encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no tokenizer takes
+        return "text that is not Unicode"
+    return None
+
+
 def _add(prompt: PromptedExamples, index: int, prompted: Prompted | None) -> None:
     """Take a prompt as a question, or count why it is none."""
     if prompted is None:
         prompt.left_out += 1
         return
-    fault = fault_of_choices(prompted) if prompted.choices is not None else None
+    fault = _fault(prompted)
     if fault is None:
         prompt.questions.append((index, prompted))
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError
+from megatron.evaluation.t0_entry_form import damaged_parts
 
 OWN_ENTRY = "triarch"  # what we add to lm-eval's results stands under this key
 T0_ENTRY = "t0_eval"  # and the results of T0-Eval under this one
@@ -37,7 +38,7 @@ class Results:
 
     @property
     def t0(self) -> Mapping[str, Any]:
-        """The results of T0-Eval, see `t0_eval.entry_of`; empty where it was not asked for."""
+        """The results of T0-Eval, see `t0_entry.entry_of`; empty where it was not asked for."""
         entry: Mapping[str, Any] = self.content.get(T0_ENTRY, {})
         return entry
 
@@ -76,13 +77,12 @@ def _damaged_entries(content: Mapping[str, Any]) -> Iterator[str]:
         (own, "missing", lambda reason: isinstance(reason, str)),
         (own, "data", lambda files: isinstance(files, dict) and _are_texts(files.values())),
         (own, "data_sets", lambda name: isinstance(name, str)),
-        (t0, "tasks", lambda task: isinstance(task, dict) and isinstance(task.get("metrics"), dict)),
-        (t0, "missing", lambda reason: isinstance(reason, str)),
     )
     for place, name, is_right in checks:
         values = place.get(name, {})
         if not isinstance(values, dict) or not all(map(is_right, values.values())):
             yield f"`{name}`"
+    yield from damaged_parts(t0)
 
 
 def _are_texts(values: Iterable[Any]) -> bool:

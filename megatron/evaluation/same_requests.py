@@ -45,5 +45,5 @@ def require_same_requests(texts: Iterable[Sequence[int]], grid: Grid) -> None:
     if others:
         raise UserError(
             f"rank {', '.join(others)} did not read the same tasks as rank 0; let all of them see the same --data-dir, "
-            "--include-path and data sets, and start again."
+            "--templates, --include-path and data sets, and start again."
         )

@@ -34,10 +34,10 @@ def t0_table(runs: Sequence[Results]) -> Iterator[list[str]]:
     for task, metric in _keys(runs):
         found = [_metric(run, task, metric) for run in runs]
         prompts = {str(entry["prompts"]) for entry in found if entry}
-        random = _common({number(_task(run, task).get("random")) for run in runs if _task(run, task)})
+        random = _common({number(_task(run, task)["random"]) for run in runs if "random" in _task(run, task)})
         shown = random if metric in (ACCURACY, ACCURACY_PER_TOKEN) else NOT_THERE
         yield [task, metric, _common(prompts), shown, *(_spread_cell(entry) for entry in found)]
-    means = [run.t0.get("mean", {}) for run in runs]
+    means = [run.t0["mean"] if run.t0 else {} for run in runs]
     if any(mean.get("data_sets") for mean in means):
         same = len({tuple(mean["data_sets"]) for mean in means if mean}) == 1
         random = _common({number(mean["random"]) for mean in means if mean and same})
@@ -51,6 +51,8 @@ def t0_notes(run: Results) -> Iterator[str]:
     if not entry:
         return
     yield f"{TITLE}: {entry['scoring_rule']}"
+    if entry.get("trained_on"):
+        yield f"not new to the model, which was trained on their data sets: {', '.join(entry['trained_on'])}"
     for name, task in entry["tasks"].items():
         prompts = task["prompts"]
         yield f"data of {name}: {task['data']}"
@@ -87,7 +89,7 @@ def t0_chart(runs: Sequence[Results]) -> Any:
         down = [entry["median"] - entry["min"] if entry else 0.0 for entry in found]
         up = [entry["max"] - entry["median"] if entry else 0.0 for entry in found]
         axes.bar(places, heights, width, yerr=(down, up), label=run.name, capsize=2, color=f"C{bar}")
-    randoms = [next(_task(run, task)["random"] for run in runs if _task(run, task)) for task in tasks]
+    randoms = [next(_task(run, task)["random"] for run in runs if "random" in _task(run, task)) for task in tasks]
     left, right = [place - 0.45 for place in range(len(tasks))], [place + 0.45 for place in range(len(tasks))]
     axes.hlines(randoms, left, right, colors="0.2", linestyles="--", linewidth=1, label="random")
     axes.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right")

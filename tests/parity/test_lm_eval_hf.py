@@ -19,6 +19,7 @@ from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
 from megatron.conversion.registry import FAMILIES
 from megatron.evaluation.answering_model import TrainedModel
+from megatron.evaluation.encoded_prompts import encode_tasks
 from megatron.evaluation.generate import generate
 from megatron.evaluation.lm_eval_adapter import TriarchLM, exported_model
 from megatron.evaluation.lm_eval_answers import ExportedModel
@@ -200,15 +201,45 @@ def test_t0_eval_is_equal_for_an_exported_folder(both):
     values = [[], []]
     for model, own in ((ours, values[0]), (theirs, values[1])):
         ((context,), (target,)) = model.encode_inputs(["w3 w4"]), model.encode_targets(["w5"])
-        assert context.tolist()[:2] == [5, 6] and target.tolist() == [7, END]
+        assert context.tolist() == [5, 6] and target.tolist() == [7, END]
         own += model.log_likelihoods([((5, 6), (7, END)), ((5, 6), (8, 9, END)), ((4,) * 20, (8, END))])
-    if lm.backend == "seq2seq":  # which reads an end token behind inputs: of ours rows, of theirs the tokenizer adds it
-        assert context.tolist() == [5, 6, END]
-        values[1] = theirs.log_likelihoods(
-            [((5, 6, END), (7, END)), ((5, 6, END), (8, 9, END)), ((*[4] * 20, END), (8, END))]
-        )
+    # Of an encoder-decoder the inputs have an end token behind them: of ours rows add it, of theirs the tokenizer.
     assert values[0] == pytest.approx(values[1], abs=1e-4)
-    num_written = 3 if lm.backend == "causal" else 0  # hf writes seq2seq answers of another length, see above
-    found, wanted = (score_tasks(t0_tasks(12, num_written), model)[0].prompts for model in (ours, theirs))
-    assert [prompt.measures for prompt in found] == [prompt.measures for prompt in wanted]
-    assert len(found) == (2 if num_written else 1)
+    tasks = t0_tasks(12, 3)
+    found, wanted = (score_tasks(encode_tasks(tasks, model), model)[0].prompts for model in (ours, theirs))
+    assert [prompt.measures for prompt in found] == [prompt.measures for prompt in wanted] and len(found) == 2
+    behind = ours.encode_inputs(texts(7, 9, 15))
+    most = min(ours.new_tokens, theirs.new_tokens)  # a folder does not know the length of the decoder's rows
+    first, second = ([text.split()[:most] for text in one.write(behind)] for one in (ours, theirs))
+    assert first == second and any(first)
+
+
+def test_inputs_that_are_cut_keep_their_start_token(gpt2):
+    """Of an exported folder, whose tokenizer puts it there, as of the run, whose rows have it."""
+    theirs, model = gpt2
+    tokenizer = tokenizer_of_words()
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<end> $A", special_tokens=[("<end>", END)]
+    )
+    hf = HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=4, device="cpu")
+    rules = RowRules(seq_length=LENGTH, end_token=END, start_token=END, begins_with_start_token=True)
+    lm = our_class(model, "causal_decoder", rules, reads_running_text=True, ends_inputs=False)
+    ours, exported = TrainedModel(lm._score, lm._generate, lm._tokenizer, lm._rows, 3), ExportedModel(hf)
+    long = " ".join(WORDS[2 + number % 30] for number in range(2 * LENGTH))
+    question = Prompted(long, ("w1",), ("w1", "w2 w3"))
+    (task,) = t0_tasks(3, 0)
+    task.prompts[0].questions[:] = [(0, question)]
+    found = []
+    for one in (ours, exported):
+        (encoded,) = encode_tasks([task], one)
+        (asked,) = encoded.prompts[0].choices
+        assert encoded.prompts[0].cut == 1 and len(asked.inputs) == one.longest_inputs(3)
+        found.append(one.log_likelihoods([(tuple(asked.inputs[-9:].tolist()), tuple(asked.choices[1].tolist()))]))
+        found.append(one.write([asked.inputs[-9:]]))
+    assert found[0] == pytest.approx(found[2], abs=1e-4) and found[1] == found[3]
+    read = [END, *asked.inputs.tolist()]
+    choices = [choice.tolist() for choice in asked.choices]
+    wanted = [value for value, _ in hf._loglikelihood_tokens([((c, ""), read, c) for c in choices], disable_tqdm=True)]
+    inputs = tuple(asked.inputs.tolist())
+    assert exported.log_likelihoods([(inputs, tuple(c)) for c in choices]) == pytest.approx(wanted, abs=1e-5)
+    assert len(read) + len(choices[1]) == exported.lm.max_length + 1  # nothing is left for lm-eval to cut

@@ -9,6 +9,7 @@ from test_transformers_t5 import make_both
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
 from megatron.evaluation.answering_model import TrainedModel
+from megatron.evaluation.encoded_prompts import encode_tasks
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.evaluation.prompted_tasks import PromptedExamples, PromptedTask
 from megatron.evaluation.score import score
@@ -101,7 +102,7 @@ def test_choices_score_as_the_model_written_out_says(architecture):
     template = Template("some/set", "ask", "a ||| b", "c", True, False, (), "ask", "")
     prompt = PromptedExamples(template, ("accuracy", "accuracy_per_token"), own)
     task = HeldOutTask("mine", "mine", None, "validation", 1, 0)
-    (found,) = score_tasks([PromptedTask(task, "here", (prompt,))], model)
+    (found,) = score_tasks(encode_tasks([PromptedTask(task, "here", (prompt,))], model), model)
     right, values = [], iter(asked)
     for _, question in own:
         inputs = [*map(int, question.inputs.split())]

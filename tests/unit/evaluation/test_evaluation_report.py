@@ -139,6 +139,9 @@ def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path, capsys)
         '{"results": {}, "t0_eval": 5}',
         '{"results": {}, "t0_eval": {"tasks": {"rte": {"metrics": 3}}}}',
         '{"results": {}, "t0_eval": {"missing": []}}',
+        '{"results": {}, "t0_eval": {"tasks": {"rte": {"metrics": {}}}}}',
+        '{"results": {}, "t0_eval": {"tasks": {"rte": {"metrics": {"accuracy": 3}}}}}',
+        '{"results": {}, "t0_eval": {"tasks": {}, "mean": {"data_sets": ["rte"]}}}',
     ],
 )
 def test_other_files_are_refused(tmp_path, text):

@@ -4,8 +4,8 @@ import pytest
 
 from megatron.evaluation.generation_metrics import METRICS_BY_NAME, measure, metrics_of
 
-QA = ("exact_match", "f1")
-ROUGE = ("rouge1", "rouge2", "rougeL")
+QA = ("squad_exact_match", "f1")
+ROUGE = ("rouge1", "rouge2", "rougeLsum")
 
 
 @pytest.mark.parametrize(
@@ -21,21 +21,37 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
     ],
 )
 def test_answers_of_a_few_words(written, targets, exact, f1):
-    assert measure(QA, written, targets) == {"exact_match": exact, "f1": pytest.approx(f1)}
+    assert measure(QA, written, targets) == {"squad_exact_match": exact, "f1": pytest.approx(f1)}
+
+
+@pytest.mark.parametrize(
+    ("written", "targets", "exact"),
+    [(" -3 ", ["-3"], 1), ("3", ["-3"], 0), ("Rome", ["rome"], 0), ("a cat", ["cat", "a cat\n"], 1)],
+)
+def test_accuracy_is_of_the_text_as_it_stands(written, targets, exact):
+    """T5's and T0's `accuracy` compares strings; spaces around them are no part of targets here."""
+    for name in ("Accuracy", "Other", "Sequence Accuracy"):
+        assert measure(metrics_of((name,)), written, targets) == {"exact_match": exact}
 
 
 def test_rouge_by_hand():
     """5 of 6 words, 3 of 5 pairs, and 5 words in their order; the target with the most counts, for each by itself."""
     target, written = "the cat sat on the mat", "the cat is on the mat"
     found = measure(ROUGE, written, [target])
-    assert found == {"rouge1": pytest.approx(5 / 6), "rouge2": pytest.approx(3 / 5), "rougeL": pytest.approx(5 / 6)}
+    assert found == {"rouge1": pytest.approx(5 / 6), "rouge2": pytest.approx(3 / 5), "rougeLsum": pytest.approx(5 / 6)}
     assert measure(ROUGE, written, ["no such words", target]) == found
-    assert measure(("rougeL",), "mat the", [target]) == {"rougeL": pytest.approx(2 * 1 / 8)}
+    assert measure(("rougeLsum",), "mat the", [target]) == {"rougeLsum": pytest.approx(2 * 1 / 8)}
+
+
+def test_rouge_l_is_of_sentences_as_t5_parts_them():
+    """Sentences in another order share all their words with those of the target; as one text they share three."""
+    assert measure(("rougeLsum",), "c d e . a b", ["a b . c d e"]) == {"rougeLsum": 1.0}
+    assert measure(("rougeLsum",), "c d e, a b", ["a b, c d e"]) == {"rougeLsum": pytest.approx(3 / 5)}
 
 
 def test_metrics_by_the_names_of_templates():
     assert metrics_of(("BLEU", "ROUGE")) == ROUGE
-    assert metrics_of(("Squad", "Accuracy")) == QA
+    assert metrics_of(("Squad", "Accuracy")) == (*QA, "exact_match")
     assert metrics_of(("BLEU", "Pearson Correlation")) == ()
     for metrics in METRICS_BY_NAME.values():
         assert set(measure(metrics, "a text", ["a text"]).values()) == {1.0}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from megatron.basics.errors import UserError
-from megatron.evaluation.prompted_tasks import prompted_tasks, tasks_named
+from megatron.evaluation.prompted_tasks import prompted_tasks, tasks_named, trained_among
 from megatron.prompting.data_sets import DataSets
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def test_examples_become_questions_or_are_counted(tmp_path):
     assert ask.skipped.first == "example 4 has choices that are not distinct: 'yes', 'yes'"
     assert ask.questions[1][1].choices == ("yes", "no") and ask.questions[1][1].targets == ("no",)
     assert [index for index, _ in some.questions] == [0, 1, 2, 3, 4] and some.left_out == 1
-    assert some.metrics == ("exact_match", "f1")
+    assert some.metrics == ("squad_exact_match", "f1")
     ((task,), _) = read(tmp_path, write_tasks(tmp_path, mine=3), limit=2)
     assert [len(prompt.questions) for prompt in task.prompts] == [2, 2]
 
@@ -123,10 +123,34 @@ def test_tasks_without_data_or_templates_are_missing(tmp_path):
     assert task.task.name == "mine" and missing.keys() == {"other", "unknown"}
     assert "other has no split validation" in missing["other"]
     assert missing["unknown"].endswith("has no templates of unknown.")
-    with pytest.raises(UserError, match="--t0-tasks other cannot be scored: other has no split validation"):
+    with pytest.raises(UserError, match=r"--t0-tasks .*tasks.yaml: other cannot be scored: other has no split valid"):
         read(tmp_path, tasks, required={"other"})
     with pytest.raises(UserError, match="--t0-eval has no data of any of its tasks; of other"):
         read(tmp_path, write_tasks(tmp_path, other=1, unknown=1))
+
+
+def test_text_that_is_not_unicode_is_skipped(tmp_path):
+    examples = [*EXAMPLES, {**EXAMPLES[0], "text": "half \ud800"}, {**EXAMPLES[0], "b": "\udc00"}]
+    write_data_set(
+        tmp_path,
+        "mine",
+        {
+            "ask": (CHOICES, "{{ a }} ||| {{ b }}", ["Accuracy"]),
+            "some": ("{{ text }} ||| {{ label }}", None, ["Squad"]),
+        },
+        examples,
+    )
+    ((task,), _) = read(tmp_path, write_tasks(tmp_path, mine=2))
+    assert [prompt.skipped.count for prompt in task.prompts] == [2, 1]
+    assert task.prompts[1].skipped.first == "example 4 has text that is not Unicode"
+    assert [len(prompt.questions) for prompt in task.prompts] == [4, 5]
+
+
+def test_trained_tasks_are_found_by_the_names_of_files():
+    tasks = tasks_named(["rte", "hellaswag", "copa"])
+    prefixes = ["/somewhere/train/hellaswag", "tasks/train/super_glue/copa", "tasks/train/glue/rte", "rte"]
+    assert trained_among(tasks, prefixes) == ["hellaswag", "copa"]
+    assert trained_among(tasks, []) == []
 
 
 def test_tasks_by_name(tmp_path):

@@ -1,4 +1,9 @@
-"""Which examples go together in rows: bin packing of single examples with one or two sizes."""
+"""Which examples go together in rows: bin packing of single examples with one or two sizes.
+
+The examples of a block have inputs and targets of their own lengths, and nearly as many pairs of lengths as there are
+examples. `RowPlan`, whose time goes with the square of what differs, is for pieces of text of which one length says
+all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron.basics.native_extension import native_extension
+
+PACKING = ("megatron.data.packing_native", "packing", "plain Python")  # the extension, what it does, and its twin
 
 
 def fill_rows(sizes: NDArray[np.int32], capacities: tuple[int, ...]) -> NDArray[np.int64]:
@@ -39,7 +46,7 @@ def fill_rows(sizes: NDArray[np.int32], capacities: tuple[int, ...]) -> NDArray[
 
 
 def _placed(sizes: NDArray[np.int32], capacity: int, second_capacity: int) -> NDArray[np.int64]:
-    extension = native_extension("megatron.data.packing_native", "packing", "plain Python")
+    extension = native_extension(*PACKING)
     if extension is None:
         return placed_in_python(sizes, capacity, second_capacity)
     rows: NDArray[np.int64] = extension.fill_rows(sizes, capacity, second_capacity)

@@ -1,4 +1,8 @@
-"""Which lengths go together in rows: bin packing over how many pieces there are of each length."""
+"""Which lengths go together in rows: bin packing over how many pieces there are of each length.
+
+For pieces of text, of which one length says all, so that any number of them is planned at once. Examples with inputs
+and targets are packed one by one, see `fill_rows`, which takes time and memory with their number.
+"""
 
 from __future__ import annotations
 

@@ -60,30 +60,3 @@ class AdaptationOptions(Options):
         """The target must be named."""
         if self.to is None:
             yield f"--to is missing; name the architecture to go on as: {', '.join((*DECODERS, *ENCODER_DECODERS))}."
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuningOptions(AdaptationOptions):
-    """What a checkpoint becomes before it is finetuned, and what it keeps."""
-
-    group: ClassVar[str] = "finetuning"
-
-    to: str | None = option(
-        None,
-        "Architecture to be finetuned. Default: that of --load.",
-        choices=(*DECODERS, *ENCODER_DECODERS),
-        metavar="ARCHITECTURE",
-    )
-    optimizer_state: str = option(
-        "fresh", "Moments and step of the optimizer: none, or those of --load.", choices=("keep", "fresh")
-    )
-    schedule: str = option(
-        "rewarm",
-        "rewarm: a learning rate of its own from step 1. continue: iteration, learning rate and optimizer go on as in "
-        "--load, whose steps --train-iters counts too.",
-        choices=("continue", "rewarm"),
-    )
-
-    def rules(self) -> Iterator[str]:
-        """The target is that of --load where it is not named."""
-        return iter(())

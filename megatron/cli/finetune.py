@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from megatron.adaptation.options import DECODERS, FinetuningOptions
+from megatron.adaptation.options import DECODERS
 from megatron.basics.errors import exit_on_user_error
 from megatron.basics.option import Options
 from megatron.cli.adapt import Purpose, Start, adapt
+from megatron.cli.finetune_options import FinetuningOptions
 from megatron.cli.inherited import PATHS
 from megatron.data.options import DataOptions
 from megatron.objectives.registry import OBJECTIVES

@@ -74,9 +74,19 @@ def test_encoder_decoder_joins_each_target_with_its_inputs() -> None:
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_inputs_that_are_cut_away_leave_their_targets(name: str) -> None:
+def test_behind_a_start_token_inputs_that_are_cut_away_leave_their_targets(name: str) -> None:
     rules = RowRules(
         seq_length=6, decoder_seq_length=6, end_token=END, begins_with_start_token=name != "encoder_decoder"
     )
     row = ARCHITECTURES[name]().arrange([example([], [7, 8])], rules)
     assert row.labels[row.loss_mask > 0].tolist() == [7, 8, END]
+
+
+@pytest.mark.parametrize("name", ["causal_decoder", "prefix_decoder"])
+def test_without_a_start_token_the_last_of_the_inputs_predicts_the_first_target(name: str) -> None:
+    """So one input always stays (see `PairFile.sizes`): behind nothing the first target would not be learnt."""
+    architecture, rules = ARCHITECTURES[name](), RowRules(seq_length=3, end_token=END)
+    row = architecture.arrange([example([6], [7, 8])], rules)
+    assert (row.tokens.tolist(), row.labels.tolist(), row.loss_mask.tolist()) == ([6, 7, 8], [7, 8, END], [1, 1, 1])
+    bare = architecture.arrange([example([], [7, 8])], rules)
+    assert bare.labels[bare.loss_mask > 0].tolist() == [8, END]

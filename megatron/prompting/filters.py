@@ -22,15 +22,17 @@ FROM_JINJA = (
     "abs capitalize count d default first float int items last length list lower map max min reject rejectattr reverse "
     "select selectattr sort string title trim truncate unique upper wordcount"
 )
+PRINTING = "capitalize lower string title trim upper wordcount".split()  # make a text of whatever they are given
 MOST_DECIMALS = 100
 # One field of a %-format whose width and precision have at most two digits; `*` would take them from the values.
 _SAFE_FORMAT = re.compile(r"(?:[^%]|%%|%(?:\(\w{1,40}\))?[-+ #0]{0,5}\d{0,2}(?:\.\d{0,2})?[a-zA-Z])*")
+_FIELD_NAME = re.compile(r"%\((\w+)\)")
 
 
 def filters_for(work: WorkLimit, draws: Callable[[], Draws]) -> dict[str, Callable[..., Any]]:
     """The filters by name; they charge `work`, and `choice` and `random` take from `draws()`."""
     own = _OwnFilters(work, draws)
-    filters = {name: _counted(FILTERS[name], work) for name in FROM_JINJA.split()}
+    filters = {name: _counted(FILTERS[name], work, name in PRINTING) for name in FROM_JINJA.split()}
     return filters | {
         "choice": own.choice,
         "random": own.choice,  # Jinja's own would be another one each time
@@ -107,18 +109,26 @@ def formatted(work: WorkLimit, pattern: str, values: Any) -> str:
     if not _SAFE_FORMAT.fullmatch(pattern):
         raise ValueError(f"the format {pattern[:40]!r} is not taken: widths and precisions have at most two digits")
     work.charge(100 * len(pattern))
-    for value in values.values() if isinstance(values, dict) else values if isinstance(values, tuple) else (values,):
+    fields = values if isinstance(values, tuple) else (values,)
+    if isinstance(values, dict):  # a field of a name may come again and again
+        fields += tuple(values[name] for name in _FIELD_NAME.findall(pattern) if name in values)
+    for value in fields:
         work.charge(len(work.text(value)))
     return pattern % values
 
 
-def _counted(function: Callable[..., Any], work: WorkLimit) -> Callable[..., Any]:
+def _counted(function: Callable[..., Any], work: WorkLimit, prints: bool) -> Callable[..., Any]:
     """A filter of Jinja that charges what goes in and what comes out, lazy results as they are taken."""
     position = 1 if hasattr(function, "jinja_pass_arg") else 0  # what Jinja hands it first is not the value
 
     @wraps(function)
     def filter_with_limit(*arguments: Any, **named: Any) -> Any:
-        work.charge_value(arguments[position])
+        if prints:
+            text = work.text(arguments[position])
+            work.charge(len(text))
+            arguments = (*arguments[:position], text, *arguments[position + 1 :])
+        else:
+            work.charge_value(arguments[position])
         result = function(*arguments, **named)
         if isinstance(result, list):
             work.charge(PART * len(result))

@@ -9,33 +9,23 @@ and of memory for those.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from types import MethodType
 from typing import Any, NoReturn
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, pass_context
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError, safe_range
 from jinja2.utils import Namespace, missing
-from jinja2.visitor import NodeTransformer
 
 from megatron.basics.draws import Draws
 from megatron.prompting.filters import filters_for, formatted, joined, replaced
+from megatron.prompting.guard import TURNS, Guard
 from megatron.prompting.work_limit import PART, STEP, WorkLimit
 
 LONGEST_SOURCE = 100_000  # characters; promptsource's longest has some 3,000
 LARGEST_INTEGER = 2**4096
 LARGEST_EXPONENT = 64
-TURNS = "turns of a loop"  # the name of a filter that no template can write behind a bar
-RANDOM_FILTERS = ("choice", "random")
-NOT_OFFERED: dict[type[nodes.Node], str] = {
-    nodes.Include: "include",
-    nodes.Import: "import",
-    nodes.FromImport: "import",
-    nodes.Extends: "extends",
-    nodes.Block: "block",
-}
 
 _OF_TEXTS = (
     "capitalize count endswith find index isalpha isdigit islower isupper lower lstrip partition removeprefix "
@@ -50,6 +40,7 @@ METHODS: dict[type, dict[str, Callable[..., Any]]] = {
     dict: {name: getattr(dict, name) for name in ("get", "items", "keys", "pop", "update", "values")},
 }
 QUICK_METHODS = {list.append, list.pop, dict.get, dict.items, dict.keys, dict.pop, dict.update, dict.values}
+Source = Callable[[Mapping[str, Any]], str]  # one text of a template, ready to render
 FUNCTIONS: dict[str, Callable[..., Any]] = {"dict": dict, "namespace": Namespace, "range": safe_range, "zip": zip}
 
 
@@ -81,42 +72,39 @@ class SourceFault(Exception):
     """A text that can never be rendered; says where, from line 1, and why, without a full stop."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """One text of a template, ready to render."""
-
-    render: Callable[[Mapping[str, Any]], str]
-    draws: bool  # whether it may have a filter that chooses
-
-
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Renders the texts of one template; not for several threads at once, since it holds what is left of the work."""
+    """Renders the texts of one template; not for several threads at once, since it holds what is left of the work.
+
+    Nothing is computed while a template is compiled: what is constant would be drawn once for all examples, and its
+    work not be counted. So the optimizer is off, and what is written needs the context.
+    """
 
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def __init__(self) -> None:
         self.work = WorkLimit()
-        self._draws = Draws(0)
-        super().__init__(undefined=_Missing, finalize=self._written, cache_size=0)
+        self._seed: Callable[[], int] = int
+        self._draws: Draws | None = None
+        super().__init__(undefined=_Missing, finalize=self._written, optimized=False, cache_size=0)
         self.globals = dict(FUNCTIONS)
-        self.filters = filters_for(self.work, lambda: self._draws)
+        self.filters = filters_for(self.work, self._draws_of_example)
         self.filters[TURNS] = self._turns
         self._source_length = 0
         self._methods = {kind: dict(methods) for kind, methods in METHODS.items()}
         self._methods[str]["join"] = lambda between, values: joined(self.work, between, values)
         self._methods[str]["replace"] = lambda text, *others: replaced(self.work, text, *others)
 
-    def begin(self, seed: int) -> None:
-        """Give a new example all of the work and its own draws."""
+    def begin(self, seed: Callable[[], int]) -> None:
+        """Give a new example all of the work and its own draws; `seed` is asked where the template draws."""
         self.work.begin()
-        self._draws = Draws(seed)
+        self._seed, self._draws = seed, None
 
     def source(self, text: str) -> Source:
-        """A template's text compiled; raises SourceFault where that cannot be."""
+        """A template's text compiled, with its separators marked; raises SourceFault where that cannot be."""
         try:
             if len(text) > LONGEST_SOURCE:
                 raise TemplateSyntaxError(f"it has more than {LONGEST_SOURCE:,} characters", 1)
-            tree = _Guard().visit(self.parse(text))
+            tree = Guard().visit(self.parse(text))
             template = self.template_class.from_code(self, self.compile(tree), self.globals)
         except TemplateSyntaxError as error:
             raise SourceFault(f"line {error.lineno}: {(error.message or 'it does not parse').rstrip('.')}") from error
@@ -129,7 +117,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         def render(values: Mapping[str, Any]) -> str:
             return "".join(template.root_render_func(template.new_context(dict(values))))
 
-        return Source(render, any(name in text for name in RANDOM_FILTERS))
+        return render
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute`: a method of the list, a dict's value, or what loops and namespaces hold."""
@@ -184,13 +172,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"powers go up to {LARGEST_EXPONENT}")
         if operator == "*":
             self._charge_product(left, right)
-        elif operator == "+" and isinstance(left, str | list | tuple):
+        elif operator == "+" and isinstance(left, str | bytes | list | tuple):
             self.work.charge(len(left) + len(right))
         return super().call_binop(context, operator, left, right)
 
     def _charge_product(self, left: Any, right: Any) -> None:
         for sequence, count in ((left, right), (right, left)):
-            if isinstance(sequence, str | list | tuple):
+            if isinstance(sequence, str | bytes | list | tuple):
                 self.work.charge(len(sequence) * max(0, count))
         if isinstance(left, int) and isinstance(right, int) and max(abs(left), abs(right)) > LARGEST_INTEGER:
             raise SecurityError("a number is too large")
@@ -203,7 +191,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return values
         return self.work.counted(values, each)
 
-    def _written(self, value: Any) -> str:
+    def _draws_of_example(self) -> Draws:
+        if self._draws is None:
+            self._draws = Draws(self._seed())
+        return self._draws
+
+    @pass_context
+    def _written(self, _: Context, value: Any) -> str:
         text = self.work.text(value)
         self.work.charge(len(text))
         return text
@@ -232,32 +226,3 @@ def _may_be_called(obj: Any, kind: type) -> bool:
     if kind is partial or isinstance(obj, Undefined) or any(obj is function for function in FUNCTIONS.values()):
         return True
     return kind is MethodType and type(obj.__self__) is LoopContext
-
-
-class _Guard(NodeTransformer):
-    """Rewrites what Jinja's sandbox lets a template do unseen."""
-
-    def visit_For(self, node: nodes.For) -> nodes.For:
-        """Charge the turns by what they write."""
-        if node.recursive:
-            _refuse(node, "a recursive loop")
-        constants = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        each = nodes.Const(STEP + constants, lineno=node.lineno)
-        node = self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, TURNS, [each], [], None, None, lineno=node.lineno)
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
-        """`a ~ b` is [a, b]|join."""
-        node = self.generic_visit(node)
-        return nodes.Filter(nodes.List(node.nodes), "join", [], [], None, None, lineno=node.lineno)
-
-    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
-        """Everything else, unless it leads to other files."""
-        if type(node) in NOT_OFFERED:
-            _refuse(node, NOT_OFFERED[type(node)])
-        return super().generic_visit(node, *args, **kwargs)
-
-
-def _refuse(node: nodes.Node, what: str) -> NoReturn:
-    raise TemplateSyntaxError(f"{what} is not for templates: each stands alone", node.lineno)

@@ -15,7 +15,7 @@ from megatron.prompting.rendering import render_examples
 from megatron.prompting.template import Template
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLE = {"text": "a text", "words": ["a", "b"], "nested": {"key": "value"}, "number": 3}
+EXAMPLE = {"text": "a text", "words": ["a", "b"], "nested": {"key": "value"}, "number": 3, "blob": b"bytes"}
 
 REACHES_OUT = {
     "import os": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -45,6 +45,15 @@ REACHES_OUT = {
     "from import": "{% from 'os' import system %}",
     "extends": "{% extends 'base' %}",
     "block": "{% block b %}{% endblock %}",
+    "autoescape": "{% autoescape true %}{{ text }}{% endautoescape %}",
+    "address of a method": "{{ text.join }}",
+    "address in a list": "{{ [text.join] }}",
+    "address of what a filter makes": "{{ words|map('upper') }}",
+    "address as a text": "{{ range|string|length }}",
+    "address in upper case": "{{ [zip]|map('upper')|list }}",
+    "address in a join": "{{ [namespace(a=1)]|join }}",
+    "address in a format": "{{ '%(a)s' % {'a': text.upper} }}",
+    "address by tilde": "{{ text ~ dict }}",
     "unknown filter": "{{ text|pprint }}",
 }
 
@@ -91,6 +100,16 @@ WITHOUT_END = {
     "lists of pairs": "{% for i in range(9999) %}{{ zip(range(99999), range(99999))|list|length }}{% endfor %}",
     "dicts of pairs": "{% for i in range(9999) %}{{ dict(zip(range(99999), range(99999)))|length }}{% endfor %}",
     "methods of a long text": "{% set t = 'x' * 10**6 %}{% for i in range(99999) %}{{ t.upper()|length }}{% endfor %}",
+    "constants in a loop": "{% for a in range(99999) %}{{ '" + "x" * 1000 + "' }}{% endfor %}",
+    "loops over literals": "".join(f"{{% for a{n} in [" + "1," * 99 + "] %}" for n in range(9)) + "{% endfor %}" * 9,
+    "one field again and again": "{{ ('%(a)s' * 9999) % {'a': 'x' * 10**6} }}",
+    "the same in the filter": "{{ ('%(a)s' * 9999)|format(a='x' * 10**6) }}",
+    "views": "{% set n = namespace(s={'a': 'x' * 1000}) %}{% for i in range(60) %}"
+    "{% set n.s = {'a': n.s.values(), 'b': n.s.values()} %}{% endfor %}{{ n.s.items() }}",
+    "a namespace as a text": "{% set n = namespace(s='x' * 10**6) %}{{ [n] * 999 }}",
+    "long numbers": "{% set x = 9**64 * 9**64 * 9**64 * 9**64 %}{{ [x * x * x] * 99999 }}",
+    "bytes times": "{{ blob * 10**10 }}",
+    "bytes in a list": "{{ [blob * 10**6] * 1000 }}",
     "filters over filters": "{% for i in range(9999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
 }
 ENDS_IN_PYTHON = (  # compares two nested lists that share their parts: no step of the template's own

@@ -77,12 +77,35 @@ def test_the_separator_in_an_example_is_text(text: str, words: list[str], length
     assert found.choices == (f"<{text}>", str(len(words)))
 
 
-def test_the_separator_in_a_list_that_is_printed() -> None:
-    assert rendered("{{ words }} ||| a", {"words": ["a|||b", None]}) == Prompted("['a|||b', None]", ("a",), None)
+BARS = st.text(st.sampled_from("ab| "), max_size=5)
 
 
-def test_a_separator_that_is_cut_in_two_loses_what_was_cut() -> None:
-    assert rendered("{{ text[:3] }} ||| a", {"text": "a|||b"}) == Prompted("a||", ("a",), None)
+@given(BARS, BARS, BARS)
+@settings(deadline=None, max_examples=100)
+def test_bars_beside_a_separator_stay_where_they_are(first: str, second: str, third: str) -> None:
+    """Values stand tight against the separators and against one another."""
+    example = {"a": first, "b": second, "c": third, "choices": [first, second]}
+    found = rendered("{{ a }}{{ b }}|||{{ c }}|||{{ b ~ c }}", example, "{{ choices|join('|||') }}")
+    inputs, targets = (first + second).strip(), tuple(filter(None, (third.strip(), (second + third).strip())))
+    expected = Prompted(inputs, targets, (first.strip(), second.strip())) if inputs and targets else None
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("jinja", "inputs"),
+    [
+        ("{{ words }} ||| a", "['a|||b', None]"),
+        ("{{ data }}|||a", "{'a|||b': 'c||'}"),
+        ("{{ data['a|||b'] }}|||a", "c||"),
+        ("{% for key in data %}{{ key }}{% endfor %}|||a", "a|||b"),
+        ("{{ words[0][:3] }} ||| a", "a||"),
+        ("{{ words[0].split('|')[0] }}||||a", "a"),
+        (r"{{ marked }} {{ [marked] }} \ufdd0 ||| a", "\ufffd\ufffd\ufffd ['\ufffd\ufffd\ufffd'] \\ufdd0"),
+    ],
+)
+def test_the_separator_inside_of_values(jinja: str, inputs: str) -> None:
+    found = rendered(jinja, {"words": ["a|||b", None], "data": {"a|||b": "c||"}, "marked": "\ufdd0" * 3})
+    assert found is not None and (found.inputs, len(found.targets)) == (inputs, 1)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +161,24 @@ def test_choice_is_a_function_of_seed_template_and_example() -> None:
     assert drawn <= set("abcdefgh") and len(drawn) > 5
 
 
+@pytest.mark.parametrize(
+    "jinja",
+    [
+        "{{ ['a', 'b', 'c', 'd']|choice }} ||| x",
+        "{{ 'abcd'|random }} ||| x",
+        "{% set chosen = ['a', 'b', 'c', 'd']|choice %}{{ chosen }} ||| x",
+        "{{ [['a', 'b', 'c', 'd']]|map('choice')|first }} ||| x",
+        "{{ [['a', 'b', 'c', 'd']]|map('cho' ~ 'ice')|first }} ||| x",
+        "{% for order in [[0, 1, 2, 3]|choice] %}{{ 'abcd'[order] }}{% endfor %} ||| x",
+    ],
+)
+def test_a_choice_of_constants_is_another_one_for_each_example(jinja: str) -> None:
+    """As the orders of answers in promptsource's templates of SciQ: compilers like to do such things once."""
+    renderer = Renderer(template(jinja))
+    drawn = [prompted.inputs for prompted in (renderer.render({}, index) for index in range(200)) if prompted]
+    assert {letter: drawn.count(letter) > 25 for letter in "abcd"} == dict.fromkeys("abcd", True)
+
+
 def test_promptsources_other_filters() -> None:
     found = rendered("{{ words|most_frequent|join }} {{ 'x'|highlight }} ||| y", {"words": list("bacab")})
     assert found is not None and found.inputs == "ba <span style='color: #F08080'>x</span>"
@@ -155,6 +196,8 @@ def test_a_missing_column_is_named_with_template_and_example() -> None:
 
 def test_columns_with_hyphens_have_underscores() -> None:
     assert rendered("{{ a_b }} ||| x", {"a-b": "c"}) == Prompted("c", ("x",), None)
+    with pytest.raises(UserError, match="two columns are a_b in templates, where hyphens are underscores"):
+        rendered("{{ a_b }} ||| x", {"a-b": "c", "a_b": "d"})
 
 
 @pytest.mark.parametrize(
@@ -164,6 +207,7 @@ def test_columns_with_hyphens_have_underscores() -> None:
         ("{{ words|map('nosuch')|list }} ||| a", "fails on example 3: TemplateRuntimeError: No filter named 'nosuch'"),
         ("{{ text + 1 }} ||| a", "fails on example 3: TypeError"),
         ("{{ []|choice }} ||| a", "fails on example 3: ValueError: choice has nothing to choose from"),
+        ("{{ words.index('z' * 9999) }} ||| a", r"fails on example 3: ValueError: 'z{280,300}\.\.\.\.$"),
     ],
 )
 def test_what_fails_is_told_with_its_example(jinja: str, fault: str) -> None:

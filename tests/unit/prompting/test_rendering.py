@@ -74,7 +74,7 @@ def test_the_first_fault_is_told_whatever_the_number_of_workers() -> None:
 
 def test_a_worker_that_dies_is_told_with_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """E.g. by the kernel, where the memory ran out."""
-    monkeypatch.setattr(renderer_module, "_protected", lambda value: exit_at_once(value))
+    monkeypatch.setattr(renderer_module, "_own_copy", lambda value: exit_at_once(value))
     with pytest.raises(UserError, match="template 'one' of some/set ended the process that rendered it on example 0"):
         list(render_examples(TEMPLATES, EXAMPLES))
 

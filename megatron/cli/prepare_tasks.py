@@ -30,13 +30,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if tasks.data_dir is not None:
         os.environ.update(dict.fromkeys(OFFLINE, "1"))  # the library reads it when it is imported
     from megatron.finetuning.preparation import prepare  # --help does without numpy and the tokenizer libraries
-    from megatron.finetuning.preparation_report import DATA_FILE, markdown, write_report
+    from megatron.finetuning.preparation_report import DATA_FILE, markdown
     from megatron.tokenization.tokenizer import load_tokenizer
 
     with leave_on_signals(signal.SIGTERM, signal.SIGINT):
         tokenizer = load_tokenizer(output.tokenizer_type, output.tokenizer_model)
         preparation = prepare(tasks, output, tokenizer)
-        write_report(preparation)
     print("\n".join(markdown(preparation)))
     if preparation.rendered:
         rate = preparation.rendered / max(preparation.seconds, 1e-9)

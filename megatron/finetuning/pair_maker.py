@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from megatron.finetuning.copies import KnownTexts, fingerprint_of_example, finge
 from megatron.prompting.rendering import ExampleToRender
 from megatron.prompting.template import Prompted, Template, fault_of_choices
 from megatron.tokenization.tokenizer import Tokenizer
+
+WHOLE = -1  # in the place of a template: the example, whatever asks about it
 
 
 class Fate(IntEnum):
@@ -35,7 +37,7 @@ class MadeExample(NamedTuple):
     fates: one byte for each template. inputs, targets: ids of the prompts that are kept, one behind the other, in the
     token files' dtype. cut_inputs: how many of them lost tokens. remarks: (template's number, fault, whether the prompt
     is kept) of what a person should know. copies: (template's number, or -1 for the example as a whole, where the copy
-    is).
+    is); copied: in the latter case the example's fingerprint.
     """
 
     number: int
@@ -50,20 +52,23 @@ class MadeExample(NamedTuple):
     fingerprints: bytes = b""
     remarks: tuple[tuple[int, str, bool], ...] = ()
     copies: tuple[tuple[int, str], ...] = ()
+    copied: bytes = b""
 
 
 @dataclass(frozen=True)
 class PairMaker:
     """Turns the prompts of an example into what is written of it.
 
-    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. writes_evaluation: lines of
-    JSON and fingerprints are wanted. max_input_length: tokens of inputs, the last of which are kept, because the
-    question and the cue to answer stand at the end of most prompts. max_target_length: tokens of a target and its end.
+    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. compares_examples: as wholes,
+    too, not by their prompts alone. writes_evaluation: lines of JSON and fingerprints are wanted. max_input_length:
+    tokens of inputs, the last of which are kept, because the question and the cue to answer stand at the end of most
+    prompts. max_target_length: tokens of a target and its end.
     """
 
     templates: Sequence[Template]
     tokenizer: Tokenizer | None
     known: KnownTexts | None
+    compares_examples: bool
     writes_evaluation: bool
     max_input_length: int
     max_target_length: int
@@ -75,13 +80,6 @@ class PairMaker:
         copies: list[tuple[int, str]] = []
         if self.known is not None:
             copies = self._mark_copies(example, fates, fingerprints)
-        remarks = [
-            (number, fault, True)
-            for number, prompted, fate in zip(example.templates, row, fates, strict=True)
-            if prompted is not None and fate == Fate.KEPT and prompted.choices is not None
-            for fault in (fault_of_choices(prompted),)
-            if fault is not None
-        ]
         lines = b""
         if self.writes_evaluation:
             lines = b"".join(
@@ -95,10 +93,12 @@ class PairMaker:
             bytes(fates),
             lines=lines,
             fingerprints=b"".join(filter(None, fingerprints)) if self.writes_evaluation else b"",
-            remarks=tuple(remarks),
             copies=tuple(copies),
+            copied=fingerprints[0] or b"" if copies and copies[0][0] == WHOLE else b"",
         )
-        return made if self.tokenizer is None else self._with_tokens(made, row, fates)
+        if self.tokenizer is not None:
+            made = self._with_tokens(made, row, fates)
+        return made._replace(remarks=(*made.remarks, *_unrankable(made, row)))
 
     def _fingerprints(self, example: ExampleToRender, row: tuple[Prompted | None, ...]) -> list[bytes | None]:
         """Of the example, then of its prompts."""
@@ -115,9 +115,9 @@ class PairMaker:
         assert self.known is not None
         owners = iter(self.known.owners(b"".join(filter(None, fingerprints))))
         whole, *prompts = [None if one is None else next(owners) for one in fingerprints]
-        if whole is not None:
+        if whole is not None and self.compares_examples:
             fates[:] = [fate if fate == Fate.EMPTY else Fate.COPIED for fate in fates]
-            return [(-1, whole)]
+            return [(WHOLE, whole)]
         copies = []
         for place, (number, owner) in enumerate(zip(example.templates, prompts, strict=True)):
             if owner is not None:
@@ -129,7 +129,7 @@ class PairMaker:
         """The same with the tokens of what is kept, and what is not because of its tokens."""
         assert self.tokenizer is not None
         dtype = token_dtype(self.tokenizer.vocabulary_size)
-        remarks = [*made.remarks]
+        remarks: list[tuple[int, str, bool]] = []
         places = [place for place, fate in enumerate(fates) if fate == Fate.KEPT]
         encoded = dict(zip(places, self._encoded([row[place] for place in places]), strict=True))
         for place, pair in encoded.items():
@@ -178,3 +178,12 @@ class PairMaker:
             return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError:  # lone surrogates
             return b""
+
+
+def _unrankable(made: MadeExample, row: tuple[Prompted | None, ...]) -> Iterator[tuple[int, str, bool]]:
+    """A remark for each prompt that is kept, has choices, and could not be scored by them."""
+    for number, fate, prompted in zip(made.templates, made.fates, row, strict=True):
+        if prompted is not None and fate == Fate.KEPT and prompted.choices is not None:
+            fault = fault_of_choices(prompted)
+            if fault is not None:
+                yield number, fault, True

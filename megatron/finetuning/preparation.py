@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from megatron.basics.lock_file import lock_folder
 from megatron.basics.progress import Progress
 from megatron.finetuning.copies import KnownTexts
 from megatron.finetuning.options import TaskOptions, TaskOutputOptions
+from megatron.finetuning.preparation_report import NOT_LOOKED_FOR, remove_report, write_report
+from megatron.finetuning.prepared_mixture import PreparedMixture
 from megatron.finetuning.prepared_unit import (
     Settings,
     check_first_example,
@@ -33,38 +34,21 @@ from megatron.finetuning.prepared_unit import (
     read_fingerprints,
     require_no_fault,
 )
-from megatron.finetuning.unit_record import UnitRecord, read_finished
-from megatron.finetuning.units import HELD_OUT, TRAIN, VALIDATION, Unit, Units, find_units
+from megatron.finetuning.unit_record import read_finished
+from megatron.finetuning.units import HELD_OUT, TRAIN, VALIDATION, Unit, find_units
 from megatron.tokenization.tokenizer import Tokenizer
 
 SETTINGS_FILE = "settings.json"  # of an output folder; one without it is not ours
 SETTINGS_FORMAT = 1
-NOT_LOOKED_FOR = "what is trained on may hold the very questions of evaluation."
 
 
-@dataclass
-class Preparation:
-    """What was prepared. rendered: prompts of this call, in `seconds`; known: None without a search for copies."""
-
-    units: Units
-    settings: Settings
-    known: KnownTexts | None = None
-    records: list[UnitRecord] = field(default_factory=list)
-    rendered: int = 0
-    kept_from_before: int = 0
-    seconds: float = 0.0
-
-    def of(self, role: str) -> list[UnitRecord]:
-        """The records of a role, in the order of the mixture."""
-        return [record for record in self.records if record.role == role]
-
-
-def prepare(options: TaskOptions, output: TaskOutputOptions, tokenizer: Tokenizer) -> Preparation:
+def prepare(options: TaskOptions, output: TaskOutputOptions, tokenizer: Tokenizer) -> PreparedMixture:
     """Prepare what is at hand of a mixture; what an earlier call has finished from the same input stays.
 
     Raises UserError, before anything is written, for a mixture, templates or data with faults, among them those that
     the first example of each split shows, and for an output folder with anything else in it; later for what single
-    examples show. What is finished by then is kept.
+    examples show, and where no prompt is left to train on. What is finished by then is kept, and data.yaml, that names
+    it, is there at the end alone.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread for each worker, as --workers says
     folder = Path(str(output.output_folder))
@@ -79,7 +63,7 @@ def prepare(options: TaskOptions, output: TaskOutputOptions, tokenizer: Tokenize
     )
     with lock_folder(folder, "--output-folder"):
         _check_folder(settings)
-        preparation = Preparation(find_units(options), settings)
+        preparation = PreparedMixture(find_units(options), settings)
         evaluated = preparation.units.of(VALIDATION, HELD_OUT)
         trained = preparation.units.of(TRAIN)
         begun = time.monotonic()
@@ -92,10 +76,11 @@ def prepare(options: TaskOptions, output: TaskOutputOptions, tokenizer: Tokenize
             preparation.known = KnownTexts([(unit.title, read_fingerprints(unit, folder)) for unit in evaluated])
         _prepare_all(preparation, "training", trained, preparation.known)
         preparation.seconds = time.monotonic() - begun
+        write_report(preparation)
     return preparation
 
 
-def _prepare_all(preparation: Preparation, what: str, units: list[Unit], known: KnownTexts | None) -> None:
+def _prepare_all(preparation: PreparedMixture, what: str, units: list[Unit], known: KnownTexts | None) -> None:
     """Prepare those that are not finished, with a bar over all of them."""
     settings = preparation.settings
     records = [read_finished(unit, settings.folder, made_from(unit, settings, known)) for unit in units]
@@ -113,7 +98,7 @@ def _prepare_all(preparation: Preparation, what: str, units: list[Unit], known: 
             preparation.records.append(record)
 
 
-def _check_first_examples(preparation: Preparation, units: list[Unit]) -> None:
+def _check_first_examples(preparation: PreparedMixture, units: list[Unit]) -> None:
     """A column that no example has should not turn up after hours."""
     faults = [fault for unit in units for fault in check_first_example(unit, preparation.settings)]
     if faults:
@@ -152,7 +137,8 @@ def _check_folder(settings: Settings) -> None:
 
 
 def _claim_folder(settings: Settings) -> None:
-    """Mark the folder, and remove what a call that was killed has left half written."""
+    """Mark the folder; remove what a call that was killed has left half written, and what leads to an earlier one."""
+    remove_report(settings.folder)
     for left in settings.folder.rglob(".*.tmp"):
         left.unlink(missing_ok=True)
     write_json(settings.folder / SETTINGS_FILE, _facts_of(settings))

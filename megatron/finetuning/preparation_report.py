@@ -9,25 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.atomic_files import atomic_writer, write_json
+from megatron.basics.errors import UserError
 from megatron.finetuning.pair_maker import Fate
-from megatron.finetuning.preparation import NOT_LOOKED_FOR, Preparation
+from megatron.finetuning.prepared_mixture import PreparedMixture
 from megatron.finetuning.unit_record import UnitRecord
 from megatron.finetuning.units import HELD_OUT, TRAIN, VALIDATION
 
-DATA_FILE = "data.yaml"
-SENTENCES_SHOWN = 20
+DATA_FILE, REPORT, REPORT_FOR_PROGRAMS = "data.yaml", "report.md", "report.json"
+NOT_LOOKED_FOR = "what is trained on may hold the very questions of evaluation."
 LEFT_OUT = (Fate.EMPTY, Fate.COPIED, Fate.TOO_LONG, Fate.UNREADABLE)
 
 
-def write_report(preparation: Preparation) -> None:
-    """Write the three files, each atomically; data.yaml last, because it is what training begins with."""
+def write_report(preparation: PreparedMixture) -> None:
+    """Write the three files, each atomically; data.yaml last, because it is what training begins with.
+
+    Raises UserError in its place where there is nothing to train on.
+    """
     folder = preparation.settings.folder
-    write_json(folder / "report.json", report_of(preparation))
-    _write_lines(folder / "report.md", markdown(preparation))
+    write_json(folder / REPORT_FOR_PROGRAMS, report_of(preparation))
+    _write_lines(folder / REPORT, markdown(preparation))
+    if not any(record.prompts for record in preparation.of(TRAIN)):
+        counts = {
+            fate.name.lower().replace("_", " "): sum(record.left_out(fate) for record in preparation.of(TRAIN))
+            for fate in LEFT_OUT
+        }
+        raise UserError(
+            f"no prompt of {preparation.units.mixture.name} is left to train on: "
+            + ", ".join(f"{number:,} are {fate}" for fate, number in counts.items() if number)
+            + f"; {folder / REPORT} says why."
+        )
     _write_lines(folder / DATA_FILE, data_settings(preparation))
 
 
-def data_settings(preparation: Preparation) -> Iterator[str]:
+def remove_report(folder: Path) -> None:
+    """Remove the three files: what they name is about to be made again."""
+    for name in (DATA_FILE, REPORT, REPORT_FOR_PROGRAMS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def data_settings(preparation: PreparedMixture) -> Iterator[str]:
     """The lines of data.yaml: `finetune_t0.py --config FOLDER/data.yaml`.
 
     Weights are numbers of prompts: with the cap, T0's proportional mixing.
@@ -43,7 +63,7 @@ def data_settings(preparation: Preparation) -> Iterator[str]:
             yield f"  - {json.dumps(str(prefix))}"
 
 
-def report_of(preparation: Preparation) -> dict[str, Any]:
+def report_of(preparation: PreparedMixture) -> dict[str, Any]:
     """All that is known, for programs."""
     settings, units = preparation.settings, preparation.units
     return {
@@ -65,7 +85,7 @@ def report_of(preparation: Preparation) -> dict[str, Any]:
     }
 
 
-def markdown(preparation: Preparation) -> Iterator[str]:
+def markdown(preparation: PreparedMixture) -> Iterator[str]:
     """The report for people: tables, then sentences."""
     yield f"# Tasks of the mixture {preparation.units.mixture.name}"
     yield ""
@@ -98,19 +118,24 @@ def _table(heading: str, records: Sequence[UnitRecord]) -> Iterator[str]:
     yield ""
 
 
-def _on_copies(preparation: Preparation) -> Iterator[str]:
+def _on_copies(preparation: PreparedMixture) -> Iterator[str]:
     if preparation.known is None:
         yield f"NOT LOOKED FOR (--no-leak-check): {NOT_LOOKED_FOR}"
         return
     names = ", ".join(preparation.known.names) or "nothing, because no split for evaluation is at hand"
     yield f"Looked for {len(preparation.known):,} texts of {names}."
     for record in preparation.of(TRAIN):
+        if record.too_alike:
+            yield (
+                f"{record.name}: most of its examples say, but for numbers and single words, the same as many others "
+                "and as some of evaluation, so they were compared by inputs and targets of their prompts alone."
+            )
         for owner, number in record.copies.items():
             yield f"{record.name}: {number:,} prompts are left out, because they are in {owner}."
-        yield from (sentence[:1].upper() + sentence[1:] for sentence in record.first_copies[:SENTENCES_SHOWN])
+        yield from (sentence[:1].upper() + sentence[1:] for sentence in record.first_copies)
 
 
-def _on_missing(preparation: Preparation) -> Iterator[str]:
+def _on_missing(preparation: PreparedMixture) -> Iterator[str]:
     units = preparation.units
     for name, reason in units.missing.items():
         yield f"{name} is not trained on: {reason}"

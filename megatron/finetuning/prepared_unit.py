@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +32,11 @@ from megatron.prompting.rendering import ExampleToRender, render_and_use
 from megatron.prompting.template import Prompted
 from megatron.tokenization.tokenizer import Tokenizer
 
-VERSION = 1  # of what is made of the same input; a later one prepares everything again
-EXAMPLES_AT_ONCE = 1024
+VERSION = 2  # of what is made of the same input; a later one prepares everything again
+EXAMPLES_AT_ONCE, BYTES_AT_ONCE = 1024, 2**26  # to write: prompts of a long document may be megabytes each
+# So many examples for each thing that they say are more than a question has answers. Where they are most of a data set
+# they say nothing of their own, e.g. "Is this number even?", with the number in a column of its own.
+TOO_MANY_ALIKE = 8
 PAIRS = tuple(f"{suffix}{kind}" for suffix in PAIR_SUFFIXES for kind in (".bin", ".idx", ".json"))
 EVALUATION = (".jsonl", ".fingerprints")
 ENDINGS = {TRAIN: PAIRS, VALIDATION: (*PAIRS, *EVALUATION), HELD_OUT: EVALUATION}  # of a unit's files
@@ -77,21 +79,62 @@ def prepare_unit(unit: Unit, settings: Settings, known: KnownTexts | None, bar: 
     refuses, a full disk, and with `strict` for the first prompt at fault.
     """
     prefix = unit.prefix(settings.folder)
-    record_path(prefix).unlink(missing_ok=True)  # from here on it is not finished
-    record = new_record(unit, made_from(unit, settings, known))
-    with _UnitWriter.open(unit, settings) as writer, closing(_made(unit, settings, known)) as made:
-        while examples := [*islice(made, EXAMPLES_AT_ONCE)]:
-            for example in examples:
-                record.add(example, unit.templates)
-                if example.remarks or example.copies:
-                    require_no_fault(record, settings)
-            writer.write(examples)
-            bar.advance(sum(len(example.templates) for example in examples), unit.title)
-        writer.seal(settings.tokenizer)
     paths = [prefix.with_name(prefix.name + ending) for ending in ENDINGS[unit.role]]
+    for path in (record_path(prefix), *paths):  # new inputs beside old targets would be read as pairs
+        path.unlink(missing_ok=True)
+    record = new_record(unit, made_from(unit, settings, known))
+    try:
+        _write(unit, settings, known, record, bar)
+    except _TooAlike:
+        bar.advance(-prompts_of(unit))
+        record = new_record(unit, record.made_from)
+        record.too_alike = True
+        _write(unit, settings, known, record, bar)
     record.files = {path.name: path.stat().st_size for path in paths}
     record.write(prefix)
     return record
+
+
+class _TooAlike(Exception):
+    """Most examples of a data set are copies of few: not of examples, but of what they have in common."""
+
+
+def _write(unit: Unit, settings: Settings, known: KnownTexts | None, record: UnitRecord, bar: Progress) -> None:
+    """Write the files and fill the record. Raises _TooAlike, with nothing written, where the record says nothing of it.
+
+    A copy of a whole example is thus no fault before the last example: it may be that it is none.
+    """
+    copied, number_copied, number_of_examples = set(), 0, 0
+    with _UnitWriter.open(unit, settings) as writer, closing(_made(unit, settings, known, record)) as made:
+        for examples in _groups(made):
+            for example in examples:
+                record.add(example, unit.templates)
+                if example.remarks or (example.copies and not example.copied):
+                    require_no_fault(record, settings)
+            number_of_examples += len(examples)
+            wholes = [example.copied for example in examples if example.copied]
+            number_copied += len(wholes)
+            copied.update(wholes)
+            writer.write(examples)
+            bar.advance(sum(len(example.templates) for example in examples), unit.title)
+        if 2 * number_copied > number_of_examples and number_copied >= TOO_MANY_ALIKE * len(copied):
+            raise _TooAlike
+        require_no_fault(record, settings)
+        writer.seal(settings.tokenizer)
+
+
+def _groups(made: Iterator[MadeExample]) -> Iterator[list[MadeExample]]:
+    """Some at a time."""
+    group: list[MadeExample] = []
+    size = 0
+    for example in made:
+        group.append(example)
+        size += len(example.inputs) + len(example.targets) + len(example.lines)
+        if len(group) >= EXAMPLES_AT_ONCE or size >= BYTES_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def require_no_fault(record: UnitRecord, settings: Settings) -> None:
@@ -102,7 +145,7 @@ def require_no_fault(record: UnitRecord, settings: Settings) -> None:
 
 def check_first_example(unit: Unit, settings: Settings) -> Iterator[str]:
     """Why the first example of a unit cannot be rendered, a sentence for each template; before hours of work."""
-    first = next(unit.source.rows(), None)
+    first = unit.source.first()
     if first is None or _fault_of(unit, range(len(unit.templates)), first, settings) is None:
         return
     for number in range(len(unit.templates)):
@@ -131,11 +174,12 @@ def _nothing(example: ExampleToRender, row: tuple[Prompted | None, ...]) -> None
     """The trial keeps nothing."""
 
 
-def _made(unit: Unit, settings: Settings, known: KnownTexts | None) -> Any:
+def _made(unit: Unit, settings: Settings, known: KnownTexts | None, record: UnitRecord) -> Any:
     maker = PairMaker(
         unit.templates,
         None if unit.role == HELD_OUT else settings.tokenizer,
         known,
+        not record.too_alike,
         unit.role != TRAIN,
         settings.max_input_length,
         settings.max_target_length,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from megatron.basics.atomic_files import write_json
-from megatron.finetuning.pair_maker import Fate, MadeExample
+from megatron.finetuning.pair_maker import WHOLE, Fate, MadeExample
 from megatron.finetuning.units import Unit
 
-FORMAT = 1
+FORMAT = 2
 COPIES_NAMED = 20
 
 
@@ -46,8 +46,8 @@ class UnitRecord:
     """A prepared split.
 
     made_from: changes when anything does that the files depend on. cut_inputs: how many prompts lost tokens of theirs.
-    copies: prompts left out, by where their copies are; first_copies: sentences on the first of them. files: bytes by
-    name.
+    copies: prompts left out, by where their copies are; first_copies: sentences on the first of them. too_alike:
+    examples said so often the same that prompts alone were compared. files: bytes by name.
     """
 
     made_from: str
@@ -66,6 +66,7 @@ class UnitRecord:
     cut_inputs: int = 0
     copies: dict[str, int] = field(default_factory=dict)
     first_copies: list[str] = field(default_factory=list)
+    too_alike: bool = False
     files: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -98,10 +99,10 @@ class UnitRecord:
             else:
                 counts.first_left_out = counts.first_left_out or sentence
         for number, owner in made.copies:
-            affected = sum(fate == Fate.COPIED for fate in made.fates) if number < 0 else 1
+            affected = sum(fate == Fate.COPIED for fate in made.fates) if number == WHOLE else 1
             self.copies[owner] = self.copies.get(owner, 0) + affected
             if len(self.first_copies) < COPIES_NAMED:
-                what = "all that it says" if number < 0 else f"inputs and target of {templates[number].title}"
+                what = "all that it says" if number == WHOLE else f"inputs and target of {templates[number].title}"
                 self.first_copies.append(f"example {made.number} of {self.data_set} is in {owner}, too: {what}.")
         self.input_tokens += sum(made.input_lengths)
         self.target_tokens += sum(made.target_lengths)

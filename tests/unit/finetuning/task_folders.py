@@ -1,12 +1,19 @@
-"""Small data sets with templates, a mixture and a held-out task, as files."""
+"""Small data sets with templates, a mixture and a held-out task, as files, and what is prepared of them."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from megatron.cli.prepare_tasks import main
+from megatron.data.pair_file import open_pair_file
+from megatron.records.room import Room
+from megatron.tokenization.tokenizer import load_tokenizer
+
+ROOM = Room(inputs=1000, targets=1000, total=1000)
 Example = dict[str, Any]
 ANIMALS = ("hen", "cow", "owl", "bat", "fox")
 FOOD = ("seeds and corn", "fresh grass", "small mice")
@@ -92,3 +99,45 @@ def write_tasks(folder: Path) -> dict[str, str]:
         "--output-folder": str(folder / "out"),
         "--workers": "1",
     }
+
+
+def run(flags: dict[str, str], *switches: str) -> Path:
+    """Prepare; the folder that was written."""
+    main([word for pair in flags.items() for word in pair] + list(switches))
+    return Path(flags["--output-folder"])
+
+
+def pairs_of(prefix: Path, model: str) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The prompts of a pair of token files, as training opens them."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", model)
+    file = open_pair_file(str(prefix), tokenizer_fingerprint=tokenizer.fingerprint)
+    found = [file.read(example, ROOM) for example in range(file.num_examples)]
+    return Counter((tuple(tokens[:split]), tuple(tokens[split:])) for tokens, split in found)
+
+
+def encoded(texts: list[tuple[str, str]], model: str) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The same of texts."""
+    tokenizer = load_tokenizer("SentencePieceTokenizer", model)
+    return Counter((tuple(tokenizer.encode(inputs)), tuple(tokenizer.encode(target))) for inputs, target in texts)
+
+
+def expected_of_animals(examples: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the templates say, written without them."""
+    asked = [(f"{example['question']}?", FOOD[example["label"]]) for example in examples]
+    told = [
+        (f"Something that eats {FOOD[example['label']]}", example["question"])
+        for example in examples
+        if example["label"] < 2
+    ]
+    return asked + told
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    """For programs."""
+    return json.loads((out / "report.json").read_text())
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """All of a preparation that does not name its folder."""
+    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in (".lock", "data.yaml")]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}

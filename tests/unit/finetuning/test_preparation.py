@@ -1,4 +1,4 @@
-"""Data sets to prompts: what goes in comes out, once, the same however it is made, and without what is evaluated on."""
+"""Data sets to prompts: what goes in comes out, once, the same however it is made, on any number of workers."""
 
 from __future__ import annotations
 
@@ -6,68 +6,33 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from task_folders import FOOD, RIDDLES, animals, sums, write_lines, write_tasks, write_templates
+from task_folders import (
+    RIDDLES,
+    animals,
+    encoded,
+    expected_of_animals,
+    files_of,
+    pairs_of,
+    report_of,
+    run,
+    sums,
+    write_lines,
+    write_tasks,
+    write_templates,
+)
 
 from megatron.basics.errors import UserError
 from megatron.cli.config_file import read_config_file
-from megatron.cli.prepare_tasks import main
+from megatron.cli.prepare_tasks import OFFLINE
 from megatron.data.options import DataOptions, blend_of
-from megatron.data.pair_file import open_pair_file
-from megatron.records.room import Room
-from megatron.tokenization.tokenizer import load_tokenizer
-
-ROOM = Room(inputs=1000, targets=1000, total=1000)
-
-
-@pytest.fixture
-def tasks(tmp_path: Path, sentencepiece_model: Path) -> dict[str, str]:
-    """Flags of a preparation of small data sets."""
-    return {**write_tasks(tmp_path), "--tokenizer-model": str(sentencepiece_model)}
-
-
-def run(flags: dict[str, str], *switches: str) -> Path:
-    main([word for pair in flags.items() for word in pair] + list(switches))
-    return Path(flags["--output-folder"])
-
-
-def pairs_of(prefix: Path, model: str) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The prompts of a pair of token files, as training opens them."""
-    tokenizer = load_tokenizer("SentencePieceTokenizer", model)
-    file = open_pair_file(str(prefix), tokenizer_fingerprint=tokenizer.fingerprint)
-    found = [file.read(example, ROOM) for example in range(file.num_examples)]
-    return Counter((tuple(tokens[:split]), tuple(tokens[split:])) for tokens, split in found)
-
-
-def encoded(texts: list[tuple[str, str]], model: str) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
-    tokenizer = load_tokenizer("SentencePieceTokenizer", model)
-    return Counter((tuple(tokenizer.encode(inputs)), tuple(tokenizer.encode(target))) for inputs, target in texts)
-
-
-def expected_of_animals(examples: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What the templates say, written without them."""
-    asked = [(f"{example['question']}?", FOOD[example["label"]]) for example in examples]
-    told = [
-        (f"Something that eats {FOOD[example['label']]}", example["question"])
-        for example in examples
-        if example["label"] < 2
-    ]
-    return asked + told
-
-
-def report_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / "report.json").read_text())
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in (".lock", "data.yaml")]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
+from megatron.finetuning import prepared_unit
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.template_files import read_templates
 
 
 @pytest.fixture(scope="module")
@@ -137,82 +102,42 @@ def test_workers_make_the_same_bytes(tasks: dict[str, str]) -> None:
     assert alone == together
 
 
-DYING = """
-import os, signal, sys
-from megatron.cli.prepare_tasks import main
-from megatron.finetuning import prepared_unit
-
-write, prepared_unit.EXAMPLES_AT_ONCE = prepared_unit._UnitWriter.write, 8
-calls = []
-
-def dying(writer, examples):
-    write(writer, examples)
-    calls.append(1)
-    if len(calls) == 9:  # 2 of evaluation, 5 of the first data set, then in the middle of the second
-        os.kill(os.getpid(), signal.SIGKILL)
-
-prepared_unit._UnitWriter.write = dying
-main(sys.argv[1:])
-"""
+def test_the_seed_decides_what_templates_choose(tasks: dict[str, str]) -> None:
+    picked = ("{{ question }}: {{ food | choice }} or {{ food | choice }} ||| x", None)
+    write_templates(Path(tasks["--templates"]), {"animals": {"pick": picked}})
+    (template,) = read_templates(Path(tasks["--templates"]), "animals")
+    lines = (run({**tasks, "--seed": "7"}) / "validation/animals.jsonl").read_text().splitlines()
+    for seed, is_same in ((7, True), (1234, False)):
+        rendered = [Renderer(template, seed).render(example, n) for n, example in enumerate(animals(1000, 7))]
+        assert is_same == ([json.loads(line)["inputs"] for line in lines] == [one.inputs for one in rendered if one])
 
 
-def test_after_a_kill_the_same_command_makes_the_same_bytes(tasks: dict[str, str]) -> None:
-    words = [word for pair in tasks.items() for word in pair]
-    killed = subprocess.run([sys.executable, "-c", DYING, *words], env={**os.environ, "PYTHONPATH": "."}, timeout=60)
-    assert killed.returncode == -9
-    out = Path(tasks["--output-folder"])
-    assert (out / "train/animals.prepared.json").exists() and not (out / "train/sums/plain_inputs.bin").exists()
-    assert [*out.rglob("*.tmp")]
-    before = (out / "train/animals_inputs.bin").stat().st_ino
-    run(tasks)
-    assert (out / "train/animals_inputs.bin").stat().st_ino == before  # what was finished is not made again
-    again = run({**tasks, "--output-folder": f"{tasks['--output-folder']}_whole"})
-    assert files_of(out) == files_of(again)
+def test_long_prompts_are_written_one_by_one(tasks: dict[str, str], prepared: Path, monkeypatch: Any) -> None:
+    sizes = []
+    write = prepared_unit._UnitWriter.write
 
+    def counted(writer: Any, examples: list[Any]) -> None:
+        sizes.append(len(examples))
+        write(writer, examples)
 
-def test_what_has_changed_is_prepared_again(tasks: dict[str, str]) -> None:
+    monkeypatch.setattr(prepared_unit._UnitWriter, "write", counted)
+    monkeypatch.setattr(prepared_unit, "BYTES_AT_ONCE", 1)
     out = run(tasks)
-    before = {path: path.stat().st_ino for path in out.rglob("*_inputs.bin")}
-    write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", sums(0, 26))
-    run(tasks)
-    changed = {path.relative_to(out).as_posix() for path, inode in before.items() if path.stat().st_ino != inode}
-    assert changed == {"train/sums/plain_inputs.bin"}
-    assert len(pairs_of(out / "train/sums/plain", tasks["--tokenizer-model"])) == 26
+    assert set(sizes) == {1} and len(sizes) == 40 + 7 + 25 + len(RIDDLES)
+    assert (out / "train/animals_inputs.bin").read_bytes() == (prepared / "train/animals_inputs.bin").read_bytes()
 
 
-def test_what_is_evaluated_on_is_not_trained_on(tasks: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Copies in another spelling, with another label, in another data set; what only looks alike stays."""
-    data = Path(tasks["--data-dir"])
-    (copied,) = animals(1002, 1)
-    copied |= {"question": f'  "{copied["question"].upper()}". ', "label": (copied["label"] + 1) % 3, "id": "other"}
-    riddle = {"text": RIDDLES[0]["text"].lower(), "result": "12"}
-    write_lines(data / "animals/train.jsonl", [*animals(0, 10), copied, *animals(10, 5)])
-    write_lines(data / "sums/plain/train.jsonl", [riddle, *sums(0, 5), {"text": "5 - 5", "result": "0"}])
-    write_lines(data / "sums/plain/validation.jsonl", [{"text": "5 + 5", "result": "10"}])
-    out = run(tasks)
-    model = tasks["--tokenizer-model"]
-    assert pairs_of(out / "train/animals", model) == encoded(expected_of_animals(animals(0, 15)), model)
-    kept = [*sums(0, 5), {"text": "5 - 5", "result": "0"}]
-    texts = [(f"{example['text']} is", example["result"]) for example in kept]
-    assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
-    trained = [unit for unit in report_of(out)["data_sets"] if unit["role"] == "train"]
-    assert [unit["copies"] for unit in trained] == [{"validation animals": 2}, {"held-out riddle": 1}]
-    printed = capsys.readouterr().out
-    assert "Example 10 of animals is in validation animals, too: all that it says." in printed
-    assert "Example 0 of sums/plain is in held-out riddle, too" in printed
-
-
-def test_the_search_for_copies_can_be_left_out_and_that_is_said(
-    tasks: dict[str, str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_folder_of_data_means_no_network(
+    tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch, is_given: bool
 ) -> None:
-    write_lines(Path(tasks["--data-dir"]) / "animals/train.jsonl", [*animals(0, 3), *animals(1000, 1)])
-    out = run(tasks, "--no-leak-check")
-    printed = capsys.readouterr()
-    assert "NOT LOOKED FOR" in printed.out and "warning: --no-leak-check" in printed.err
-    assert report_of(out)["leak_check"] == {"done": False, "texts": 0, "against": []}
-    model = tasks["--tokenizer-model"]
-    expected = expected_of_animals([*animals(0, 3), *animals(1000, 1)])
-    assert pairs_of(out / "train/animals", model) == encoded(expected, model)
+    for name in OFFLINE:
+        monkeypatch.setenv(name, "0")
+    if not is_given:
+        del tasks["--data-dir"]
+    with pytest.raises(UserError, match="t1 is neither"):
+        run({**tasks, "--mixture": "t1"})
+    assert [os.environ[name] for name in OFFLINE] == ["1" if is_given else "0"] * len(OFFLINE)
 
 
 def test_a_cap_gives_each_template_its_share(tasks: dict[str, str]) -> None:
@@ -284,6 +209,10 @@ def test_choices_that_cannot_be_ranked_are_told(tasks: dict[str, str]) -> None:
     assert (asked["kept"], asked["unrankable"]) == (4, 1)
     sentence = "template 'ask' of animals: example 3 has choices that are not distinct: 'grass', 'grass', 'hay'."
     assert asked["first_unrankable"] == sentence
+    with pytest.raises(UserError, match="32 are too long"):
+        run({**tasks, "--output-folder": f"{out}_short", "--max-target-length": "2"})
+    asked = report_of(Path(f"{out}_short"))["data_sets"][2]["templates"][0]
+    assert (asked["kept"], asked["unrankable"]) == (0, 0)  # what is not kept has no other fault
     with pytest.raises(UserError, match="example 3 has choices that are not distinct"):
         run({**tasks, "--output-folder": f"{out}_strict"}, "--strict")
     with pytest.raises(UserError, match="example 3 has choices that are not distinct"):

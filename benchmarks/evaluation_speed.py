@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 import torch
 import transformers
+from torch import nn
 
 from benchmarks.train_step import with_cpu_time
 from benchmarks.training_steps import interleave, median_ratio
@@ -135,6 +136,20 @@ def our_scorer(
     shares_contexts: bool = True,
 ) -> Contestant:
     """Our scorer, on the peer's weights in our model."""
+    chunks, rows = our_chunks(name, theirs, device, grid)
+    scored = partial(score, chunks, grid, device, requests, rows, vocabulary_size=theirs.config.vocab_size)
+
+    def run() -> list[tuple[float, bool]]:
+        scores = scored(micro_batch_size=micro_batch_size, shares_contexts=shares_contexts)
+        return [(one.log_likelihood, one.is_greedy) for one in scores]
+
+    return run
+
+
+def our_chunks(
+    name: str, theirs: transformers.PreTrainedModel, device: Device, grid: Grid
+) -> tuple[list[nn.Module], PromptRows]:
+    """The peer's weights in our model, and how it reads contexts."""
     family, tensors = FAMILIES[name], theirs.state_dict()
     described = family.describe(theirs.config.to_dict(), tensors)
     architecture = ARCHITECTURES[described.architecture]()
@@ -158,13 +173,7 @@ def our_scorer(
         reads_running_text=not theirs.config.is_encoder_decoder,
         ends_inputs=False,
     )
-    scored = partial(score, chunks, grid, device, requests, rows, vocabulary_size=described.vocabulary_size)
-
-    def run() -> list[tuple[float, bool]]:
-        scores = scored(micro_batch_size=micro_batch_size, shares_contexts=shares_contexts)
-        return [(one.log_likelihood, one.is_greedy) for one in scores]
-
-    return run
+    return chunks, rows
 
 
 def hugging_face_scorer(

@@ -4,11 +4,12 @@
     python -m benchmarks.t0_eval --model t5    a T5 of 9.4 million
     python -m benchmarks.t0_eval --large       GPT-2's smallest, 124 million parameters, vocabulary 50257
 
-Questions have as many choices as those of T0's held-out tasks, and inputs and choices about as many tokens as with
-promptsource's templates (KINDS); which tokens these are is drawn. The peer is lm-eval's class `hf`, which sorts by
-length and pads batches, with several batch sizes, of which the fastest counts; another row is our scorer with a context
-for each choice. All take turns in one process with the same threads. Before anything is timed the scores and accuracies
-of all are compared.
+What is timed is what `tools/evaluate.py --t0-eval` does behind templates, from texts to the scores of tasks. Questions
+have as many choices as those of T0's held-out tasks, and inputs and choices about as many tokens as with promptsource's
+templates (KINDS); which words these are is drawn. The peer is lm-eval's class `hf`, as --hf uses it: it sorts by length
+and pads batches, with several batch sizes, of which the fastest counts; another row is our scorer with a context for
+each choice. All take turns in one process with the same threads. Before anything is timed the scores and accuracies of
+all are compared.
 """
 
 from __future__ import annotations
@@ -16,30 +17,44 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 
 from benchmarks.evaluation_speed import (
     LARGE,
     PEER_BATCH_SIZES,
+    POSITIONS,
     SMALL,
     TOY,
-    hugging_face_scorer,
     largest_difference,
-    our_scorer,
+    our_chunks,
     print_table,
     random_model,
-    take_turns,
 )
+from benchmarks.train_step import with_cpu_time
+from benchmarks.training_steps import interleave
 from megatron.cli.start_up import quiet_libraries
-from megatron.device.device import choose_device
-from megatron.evaluation.rank_classification import ChoiceQuestion, Ids, Pair, rank
-from megatron.evaluation.scored_rows import ScoreRequest
+from megatron.device.device import Device, choose_device
+from megatron.evaluation.answering_model import AnsweringModel, TrainedModel
+from megatron.evaluation.encoded_prompts import encode_tasks
+from megatron.evaluation.lm_eval_answers import ExportedModel
+from megatron.evaluation.prompted_tasks import PromptedExamples, PromptedTask
+from megatron.evaluation.rank_classification import ACCURACY, ACCURACY_PER_TOKEN
+from megatron.evaluation.score import score
+from megatron.evaluation.t0_eval import score_tasks
+from megatron.layout.grid import Grid
 from megatron.layout.options import LayoutOptions
+from megatron.prompting.mixture import HeldOutTask
+from megatron.prompting.template import Prompted, Template
+from megatron.tokenization.hugging_face_tokenizer import HuggingFaceTokenizer
 
 # Choices, fewest and most tokens of one without its end token, median tokens of inputs, and the data sets of T0-Eval.
 # They were counted with GPT-NeoX's vocabulary in RTE, CB, Winogrande, COPA, HellaSwag; the others are taken for alike.
@@ -51,7 +66,9 @@ KINDS = (
     (4, 3, 40, 122, "HellaSwag"),
 )
 SPREAD, SHORTEST, LONGEST = 0.5, 8, 900  # of the lengths of inputs: log-normal
-END = 0
+END = "end"  # token 0; token n is the word "wn"
+
+Accuracies = tuple[tuple[float, float], ...]  # of each task, by sums and per token
 
 
 def main() -> None:
@@ -73,68 +90,119 @@ def main() -> None:
 
     grid = grids.initialise(LayoutOptions(), device)
     theirs = random_model(arguments.model, LARGE if arguments.large else TOY if arguments.toy else SMALL)
-    asked = questions(arguments.examples, theirs.config.vocab_size)
-    requests = requests_of(asked)
-    scorer = partial(our_scorer, arguments.model, theirs, requests, device, grid, arguments.micro_batch_size)
-    contestants = {"T0-Eval": scorer(), "ours, nothing shared": scorer(shares_contexts=False)}
-    for batch_size in PEER_BATCH_SIZES:
-        contestants[f"lm-eval hf, batch {batch_size}"] = hugging_face_scorer(theirs, requests, batch_size)
+    tasks = tasks_of(arguments.examples, theirs.config.vocab_size)
+    models = contestants(arguments.model, theirs, device, grid, arguments.micro_batch_size)
+    asked = [question for task in tasks for prompt in task.prompts for _, question in prompt.questions]
     print(
-        f"{device.name}, float32, {theirs.num_parameters():,} parameters, {len(asked)} examples with {len(requests)} "
-        f"choices, torch {torch.__version__}, transformers {transformers.__version__}"
+        f"{device.name}, float32, {theirs.num_parameters():,} parameters, {len(asked)} examples with "
+        f"{sum(len(question.choices or ()) for question in asked)} choices, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}"
     )
-    results = [run() for run in contestants.values()]
-    difference = largest_difference(results)
-    accuracy = same_accuracies(asked, [[value for value, _ in result] for result in results])
-    seconds, cpu_seconds = take_turns(contestants, requests, device, arguments.rounds)
+    difference = largest_difference([log_likelihoods(tasks, model) for model in models.values()])
+    found = same_accuracies({name: accuracies(tasks, model) for name, model in models.items()})
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in models}
+    turns = {
+        name: with_cpu_time(partial(_tasks_scored, tasks, model), cpu_seconds[name]) for name, model in models.items()
+    }
+    seconds = interleave(turns, device, rounds=arguments.rounds, warm_up=0)
+    means = [float(np.mean(values)) for values in zip(*found, strict=True)]
     print(
-        f"log-likelihoods differ by {difference:.1e} at most, accuracy {accuracy[0]:.4f}, per token {accuracy[1]:.4f}; "
+        f"log-likelihoods differ by {difference:.1e} at most, accuracy {means[0]:.4f}, per token {means[1]:.4f}; "
         f"load {os.getloadavg()[0]:.1f}"
     )
     print_table(seconds, cpu_seconds, len(asked), unit="examples")
     grids.shut_down()
 
 
-def questions(count: int, vocabulary_size: int) -> list[ChoiceQuestion]:
-    """Questions of all kinds in turn; the first choice of each is right."""
+def tasks_of(count: int, vocabulary_size: int) -> list[PromptedTask]:
+    """A task of each kind with its share of `count` questions; the first choice of each is right."""
     rng = np.random.default_rng(0)
 
-    def tokens(length: int) -> Ids:
-        return rng.integers(1, vocabulary_size, length, dtype=np.int32)
+    def text(length: int) -> str:
+        return " ".join(f"w{token}" for token in rng.integers(1, vocabulary_size, length))
 
-    found = []
-    for number in range(count):
-        choices, fewest, most, median, _ = KINDS[number % len(KINDS)]
-        length = int(np.clip(rng.lognormal(np.log(median), SPREAD), SHORTEST, LONGEST))
-        answers = [np.append(tokens(int(rng.integers(fewest, most + 1))), np.int32(END)) for _ in range(choices)]
-        found.append(ChoiceQuestion(tokens(length), tuple(answers), (0,)))
-    return found
+    tasks = []
+    for number, (choices, fewest, most, median, name) in enumerate(KINDS):
+        prompt = PromptedExamples(
+            Template(name, "drawn", "", "", True, False, (), "drawn", ""), (ACCURACY, ACCURACY_PER_TOKEN)
+        )
+        for index in range(len(range(number, count, len(KINDS)))):
+            length = int(np.clip(rng.lognormal(np.log(median), SPREAD), SHORTEST, LONGEST))
+            answers: dict[str, None] = {}
+            while len(answers) < choices:  # choices of a question differ
+                answers[text(int(rng.integers(fewest, most + 1)))] = None
+            prompt.questions.append((index, Prompted(text(length), (next(iter(answers)),), tuple(answers))))
+        if prompt.questions:
+            task = HeldOutTask(name, name, None, "validation", 1, Fraction(1, choices))
+            tasks.append(PromptedTask(task, "drawn", (prompt,)))
+    return tasks
 
 
-def requests_of(asked: Sequence[ChoiceQuestion]) -> list[ScoreRequest]:
-    """One for each choice, as T0-Eval makes them."""
-    return [
-        ScoreRequest(tuple(question.inputs.tolist()), tuple(choice.tolist()))
-        for question in asked
+def contestants(
+    name: str, theirs: transformers.PreTrainedModel, device: Device, grid: Grid, micro_batch_size: int
+) -> dict[str, AnsweringModel]:
+    """Ours, ours with a context for each choice, and lm-eval's class with every batch size; one tokenizer for all."""
+    from lm_eval.models.huggingface import HFLM
+
+    names = [END, *(f"w{number}" for number in range(1, theirs.config.vocab_size))]
+    words = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: number for number, word in enumerate(names)}, unk_token=END)
+    )
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=END, pad_token=END)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        (Path(folder) / "config.json").write_text(f'{{"model_type": "{name}"}}')
+        own = HuggingFaceTokenizer(folder)
+    chunks, rows = our_chunks(name, theirs, device, grid)
+    scored = partial(
+        score,
+        chunks,
+        grid,
+        device,
+        prompt_rows=rows,
+        vocabulary_size=theirs.config.vocab_size,
+        micro_batch_size=micro_batch_size,
+    )
+    models: dict[str, AnsweringModel] = {
+        "T0-Eval": TrainedModel(scored, lambda *_: [], own, rows, micro_batch_size),
+        "ours, nothing shared": TrainedModel(
+            partial(scored, shares_contexts=False), lambda *_: [], own, rows, micro_batch_size
+        ),
+    }
+    for batch_size in PEER_BATCH_SIZES:
+        peer = HFLM(pretrained=theirs, tokenizer=tokenizer, batch_size=batch_size, max_length=POSITIONS)
+        models[f"lm-eval hf, batch {batch_size}"] = ExportedModel(peer)
+    return models
+
+
+def log_likelihoods(tasks: Sequence[PromptedTask], model: AnsweringModel) -> list[tuple[float, bool]]:
+    """Of each choice of each question, in the form in which scores are compared."""
+    pairs = [
+        (tuple(question.inputs.tolist()), tuple(choice.tolist()))
+        for task in encode_tasks(tasks, model)
+        for prompt in task.prompts
+        for question in prompt.choices
         for choice in question.choices
     ]
+    return [(value, True) for value in model.log_likelihoods(pairs)]
 
 
-def same_accuracies(asked: Sequence[ChoiceQuestion], results: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Accuracy, and that by means over tokens. Raises RuntimeError where contestants have different ones."""
-    found = set()
-    for values in results:
-        rankings = rank(asked, partial(_known, values))
-        right = [(ranking.is_right, ranking.is_right_per_token) for ranking in rankings]
-        found.add(tuple(float(np.mean(one)) for one in zip(*right, strict=True)))
-    if len(found) > 1:
-        raise RuntimeError(f"accuracies are {sorted(found)}: this would compare different work")
-    (accuracy,) = found
-    return accuracy[0], accuracy[1]
+def accuracies(tasks: Sequence[PromptedTask], model: AnsweringModel) -> Accuracies:
+    """What T0-Eval says of each task: all that it does between templates and reports."""
+    scores = score_tasks(encode_tasks(tasks, model), model)
+    return tuple((one.spreads[ACCURACY].median, one.spreads[ACCURACY_PER_TOKEN].median) for one in scores)
 
 
-def _known(values: Sequence[float], _: Sequence[Pair]) -> Sequence[float]:
-    return values
+def same_accuracies(found: Mapping[str, Accuracies]) -> Accuracies:
+    """What all have. Raises RuntimeError where contestants have different accuracies."""
+    if len({*found.values()}) > 1:
+        raise RuntimeError(f"accuracies are {found}: this would compare different work")
+    return next(iter(found.values()))
+
+
+def _tasks_scored(tasks: Sequence[PromptedTask], model: AnsweringModel) -> float:
+    return float(len(accuracies(tasks, model)))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megatron.cli.run_config import RunConfig
-from megatron.data.options import blend_of
+from megatron.data.options import DataOptions, blend_of
 from megatron.evaluation.options import EvaluationOptions
 from megatron.objectives.registry import OBJECTIVES
 
@@ -108,11 +107,11 @@ def answer(
     )
 
 
-def training_prefixes(config: RunConfig) -> list[str]:
+def training_prefixes(objective: str, data: DataOptions) -> list[str]:
     """Of the data sets of prompts that a run trains on; none where it trains on text."""
-    if not OBJECTIVES[config.objective].reads_pairs:
+    if not OBJECTIVES[objective].reads_pairs:
         return []
-    return [prefix for _, prefix in blend_of(config.data.train_data_path or config.data.data_path)]
+    return [prefix for _, prefix in blend_of(data.train_data_path or data.data_path)]
 
 
 def say_on_standard_error(line: str) -> None:

@@ -55,7 +55,7 @@ T0_TASKS = "tasks: [{name: words, path: words, split: validation, prompts: 2, ra
 def write_tasks(folder: Path) -> None:
     """Tasks of every kind, and their data for every rank.
 
-    Rank 1 has one example less of each in `other`, and one task less in `lack`.
+    Rank 1 has one example less of each in `other`, and in `lack` one task less and another word in prompts of T0-Eval.
     """
     words = TEXT.split()
     choices = [
@@ -82,7 +82,8 @@ def write_tasks(folder: Path) -> None:
             path.write_text("".join(json.dumps(example) + "\n" for example in own))
     for place in ("data", *(f"{kind}{rank}" for kind in ("other", "lack") for rank in range(4))):
         (folder / place / "words").mkdir()
-        lines = (json.dumps(example) + "\n" for example in choices)
+        own = [*choices[:-1], {**choices[-1], "question": "another"}] if place == "lack1" else choices
+        lines = (json.dumps(example) + "\n" for example in own)
         (folder / place / "words" / "validation.jsonl").write_text("".join(lines))
 
 
@@ -135,7 +136,7 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
     prompts = {prompt["id"]: prompt["metrics"].keys() for prompt in shared["t0_eval"]["tasks"]["words"]["prompts"]}
     assert prompts == {
         "ask": {"accuracy", "accuracy_per_token"},
-        "write": {"exact_match", "f1", "rouge1", "rouge2", "rougeL"},
+        "write": {"squad_exact_match", "f1", "rouge1", "rouge2", "rougeLsum"},
     }
     assert sorted(path.name for path in (folder / architecture).iterdir()) == [
         "results.html",
@@ -149,7 +150,11 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
 def test_ranks_that_read_different_tasks_end_with_a_sentence(folder):
     for place, sentence in (
         ("other", "rank 1 did not read the same tasks as rank 0; let all of them see the same --data-dir"),
-        ("lack", "rank 1 differs from rank 0 in tasks, tasks without data, data of tasks, settings of tasks; let all"),
+        (
+            "lack",
+            "rank 1 differs from rank 0 in tasks, tasks without data, data of tasks, settings of tasks, "
+            "prompts of T0-Eval; let all",
+        ),
     ):
         answers = [path.read_text() for path in (folder / place).iterdir()]
         assert len(answers) >= 2 and len(set(answers)) == 1 and answers[0].startswith(sentence)

@@ -209,9 +209,10 @@ def test_t0_eval_is_equal_for_an_exported_folder(both):
     found, wanted = (score_tasks(encode_tasks(tasks, model), model)[0].prompts for model in (ours, theirs))
     assert [prompt.measures for prompt in found] == [prompt.measures for prompt in wanted] and len(found) == 2
     behind = ours.encode_inputs(texts(7, 9, 15))
-    most = min(ours.new_tokens, theirs.new_tokens)  # a folder does not know the length of the decoder's rows
-    first, second = ([text.split()[:most] for text in one.write(behind)] for one in (ours, theirs))
-    assert first == second and any(first)
+    first, second = (one.write(behind) for one in (ours, theirs))
+    if lm.backend == "seq2seq":  # a folder does not know the length of the decoder's rows
+        second = [text[: len(own)] for own, text in zip(first, second, strict=True)]
+    assert first == second
 
 
 def test_inputs_that_are_cut_keep_their_start_token(gpt2):

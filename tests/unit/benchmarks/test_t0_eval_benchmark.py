@@ -2,25 +2,20 @@
 
 import pytest
 
-from benchmarks.evaluation_speed import TOY, hugging_face_scorer, our_scorer, random_model
-from benchmarks.t0_eval import KINDS, questions, requests_of, same_accuracies
+from benchmarks.evaluation_speed import TOY, largest_difference, random_model
+from benchmarks.t0_eval import KINDS, accuracies, contestants, log_likelihoods, same_accuracies, tasks_of
 from tests.oracles.one_process_model import DEVICE, one_process_grid
 
 
-def test_both_have_the_same_accuracy():
-    theirs = random_model("gpt2", TOY)
-    asked = questions(len(KINDS), TOY["gpt2"]["vocab_size"])
-    requests = requests_of(asked)
-    assert len(requests) == sum(choices for choices, *_ in KINDS)
-    results = [
-        [value for value, _ in run()]
-        for run in (
-            our_scorer("gpt2", theirs, requests, DEVICE, one_process_grid(), 2),
-            hugging_face_scorer(theirs, requests, 4),
-        )
-    ]
-    accuracy, _ = same_accuracies(asked, results)
-    assert 0 <= accuracy <= 1
-    wrong = [-value for value in results[0]]
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_all_have_the_same_accuracies(family):
+    theirs = random_model(family, TOY)
+    tasks = tasks_of(len(KINDS), TOY[family]["vocab_size"])
+    models = contestants(family, theirs, DEVICE, one_process_grid(), 2)
+    values = [log_likelihoods(tasks, model) for model in models.values()]
+    assert len(values[0]) == sum(choices for choices, *_ in KINDS)
+    assert largest_difference(values) < 1e-3
+    found = {name: accuracies(tasks, model) for name, model in models.items()}
+    assert len(same_accuracies(found)) == len(KINDS)
     with pytest.raises(RuntimeError, match="would compare different work"):
-        same_accuracies(asked, [results[0], wrong])
+        same_accuracies({**found, "wrong": ((0.5, 0.25),)})

@@ -32,6 +32,18 @@ doc_to_text: "{{question}}"
 doc_to_choice: "{{choices}}"
 doc_to_target: "{{answer}}"
 """
+TEMPLATES = """\
+dataset: seas
+templates:
+  ask: !Template
+    id: ask
+    name: ask
+    jinja: "{{ question }} ||| {{ choices[answer] }}"
+    answer_choices: "{{ choices | join('|||') }}"
+    reference: ""
+    metadata: !TemplateMetadata {original_task: true, choices_in_prompt: false, metrics: [Accuracy]}
+"""
+T0_TASKS = "tasks: [{name: seas, path: NAME, split: validation, prompts: 1, random: 1/3}]"
 EXAMPLES = [{"question": "the sea is", "choices": ["wet", "dry", "a"], "answer": number} for number in range(3)]
 
 
@@ -248,3 +260,45 @@ def test_the_report_is_there_before_it_is_printed(root, tmp_path, monkeypatch):
     with pytest.raises(BrokenPipeError):
         score(root, root / "causal", "--output-path", str(tmp_path))
     assert len([*tmp_path.glob("results.*")]) == 4
+
+
+@pytest.fixture
+def t0_words(tmp_path):
+    """Flags for T0-Eval of the task `seas`, whose choices take as much as is asked for."""
+
+    def words(choices, name="seas"):
+        folder = tmp_path / "t0"
+        for path, text in (
+            ("templates/seas/templates.yaml", TEMPLATES),
+            ("tasks.yaml", T0_TASKS.replace("NAME", name)),
+            ("data/seas/validation.jsonl", "".join(json.dumps({**one, "choices": choices}) + "\n" for one in EXAMPLES)),
+        ):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+        flags = ["--templates", str(folder / "templates"), "--t0-tasks", str(folder / "tasks.yaml")]
+        return ["--t0-eval", *flags, "--data-dir", str(folder / "data"), "--device", "cpu"]
+
+    return words
+
+
+@pytest.mark.parametrize("flag", ["--hf", "--load"])
+def test_prompts_of_t0_eval_are_checked_before_lm_eval_runs(flag, root, run, reports, t0_words, monkeypatch):
+    folder = root / "causal" if flag == "--hf" else run
+    from megatron.evaluation import lm_eval_adapter
+
+    evaluate, ran = lm_eval_adapter.evaluate, []
+    monkeypatch.setattr(lm_eval_adapter, "evaluate", lambda *a, **kw: ran.append(1) or evaluate(*a, **kw))
+    words = [flag, str(folder), "--tasks", "seas", "--include-path", str(root)]
+    with pytest.raises(
+        UserError, match="3 of 3 examples cannot be scored, because example 0 has a choice of 41 tokens"
+    ):
+        main([*words, *t0_words(["long" * 10, "dry", "a"])])
+    assert not ran and not reports
+    main([*words, *t0_words(["wet", "dry", "a"])])
+    assert ran and reports[0]["t0_eval"]["tasks"].keys() == {"seas"}
+    assert reports[0]["t0_eval"]["trained_on"] == (None if flag == "--hf" else [])
+
+
+def test_tasks_of_a_file_of_one_s_own_have_to_be_there(root, t0_words):
+    with pytest.raises(UserError, match=r"--t0-tasks .*tasks.yaml: seas cannot be scored: .* has no templates of sees"):
+        main(["--hf", str(root / "causal"), *t0_words(["wet", "dry", "a"], "sees")])

@@ -22,7 +22,7 @@ FROM_JINJA = (
     "abs capitalize count d default first float int items last length list lower map max min reject rejectattr reverse "
     "select selectattr sort string title trim truncate unique upper wordcount"
 )
-PRINTING = "capitalize lower string title trim upper wordcount".split()  # make a text of whatever they are given
+PRINTING = "capitalize lower string title trim upper wordcount"  # those that make a text of whatever they are given
 MOST_DECIMALS = 100
 # One field of a %-format whose width and precision have at most two digits; `*` would take them from the values.
 _SAFE_FORMAT = re.compile(r"(?:[^%]|%%|%(?:\(\w{1,40}\))?[-+ #0]{0,5}\d{0,2}(?:\.\d{0,2})?[a-zA-Z])*")
@@ -32,7 +32,7 @@ _FIELD_NAME = re.compile(r"%\((\w+)\)")
 def filters_for(work: WorkLimit, draws: Callable[[], Draws]) -> dict[str, Callable[..., Any]]:
     """The filters by name; they charge `work`, and `choice` and `random` take from `draws()`."""
     own = _OwnFilters(work, draws)
-    filters = {name: _counted(FILTERS[name], work, name in PRINTING) for name in FROM_JINJA.split()}
+    filters = {name: _counted(FILTERS[name], work, name in PRINTING.split()) for name in FROM_JINJA.split()}
     return filters | {
         "choice": own.choice,
         "random": own.choice,  # Jinja's own would be another one each time

@@ -59,14 +59,16 @@ def fault_of_choices(prompted: Prompted) -> str | None:
     if len(choices) < 2:
         return f"only one choice: {_listed(choices)}"
     if not set(prompted.targets) & set(choices):
-        return f"the target {_short(prompted.targets[0])}, which is not among the choices {_listed(choices)}"
+        return f"the target {short_repr(prompted.targets[0])}, which is not among the choices {_listed(choices)}"
     return None
 
 
 def _listed(choices: tuple[str, ...]) -> str:
-    shown = ", ".join(_short(choice) for choice in choices[:8])
+    shown = ", ".join(short_repr(choice) for choice in choices[:8])
     return shown + (f" and {len(choices) - 8} more" if len(choices) > 8 else "")
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def short_repr(value: object) -> str:
+    """A value as an error quotes it."""
+    text = repr(value if not isinstance(value, str) or len(value) <= 60 else value[:57] + "...")
+    return text if len(text) <= 100 or isinstance(value, str) else text[:97] + "..."

@@ -12,20 +12,22 @@
         metadata: !TemplateMetadata {original_task: true, choices_in_prompt: true, metrics: [Accuracy]}
 
 Templates of a project's own are the same; the id may be any text that no other template of the file has. The two tags
-make plain dicts, every other one is refused: nothing that a file names is ever imported or called.
+make plain dicts, every other one is refused: nothing that a file names is ever imported or called. A key that comes
+twice is refused, and so are aliases that stand for more than a million characters.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError, nearest
-from megatron.prompting.template import SEPARATOR, Template
+from megatron.prompting.strict_yaml import read_yaml
+from megatron.prompting.template import SEPARATOR, Template, short_repr
 
 FILE_NAME = "templates.yaml"
 TEMPLATE_TAG, METADATA_TAG = "!Template", "!TemplateMetadata"
+LONGEST_NAME = 200  # characters; an error has it. promptsource's longest has 75
 
 
 def data_sets_of(folder: Path) -> tuple[str, ...]:
@@ -45,8 +47,8 @@ def read_templates(folder: Path, data_set: str) -> tuple[Template, ...]:
     """The templates of one data set in the order of their names.
 
     Raises UserError with a sentence for each fault: no such data set, not YAML, a tag or key that does not belong,
-    another data set than the folder's, a template without "|||", Jinja that does not parse or asks for what templates
-    may not have.
+    a key twice, another data set than the folder's, a template without "|||", Jinja that does not parse or asks for
+    what templates may not have.
     """
     path = folder / data_set / FILE_NAME
     if not path.is_file():
@@ -54,7 +56,7 @@ def read_templates(folder: Path, data_set: str) -> tuple[Template, ...]:
         raise UserError(
             f"{folder} has no templates of {data_set};{nearest(data_set, known)} It has {len(known)} data sets."
         )
-    content = _yaml_of(path)
+    content = read_yaml(path, "templates", (TEMPLATE_TAG, METADATA_TAG))
     if not isinstance(content, dict) or not isinstance(content.get("templates"), dict):
         raise UserError(f"{path} has no mapping named templates; see promptsource's files for its form.")
     _check_data_set(path, content, data_set)
@@ -76,58 +78,36 @@ def read_templates(folder: Path, data_set: str) -> tuple[Template, ...]:
     return tuple(sorted(templates, key=lambda template: template.name))
 
 
-def _yaml_of(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _loader())  # a SafeLoader with two tags more
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1} of " if where is not None else ""
-        fault = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{line}{path} cannot be read as templates: {fault}; mend the file.") from error
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as templates: {error}; mend the file.") from error
-
-
-@cache
-def _loader() -> Any:
-    """PyYAML's safe loader, in C where it was built so (ten times faster), that knows the two tags of this format."""
-    import yaml
-
-    class TemplateLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Its own class: constructors added to PyYAML's would hold for every other user of it."""
-
-    for tag in (TEMPLATE_TAG, METADATA_TAG):
-        TemplateLoader.add_constructor(tag, lambda loader, node: loader.construct_mapping(node, deep=True))
-    return TemplateLoader
-
-
 def _check_data_set(path: Path, content: dict[str, Any], data_set: str) -> None:
     """The file's own word on what it belongs to; promptsource writes "None" for some that have no configuration."""
-    parts = [str(content[key]) for key in ("dataset", "subset") if content.get(key) not in (None, "None")]
-    if "/".join(parts) != data_set:
-        raise UserError(f"{path} says that it belongs to {'/'.join(parts) or 'no data set'}; move it to that folder.")
+    said = [content[key] for key in ("dataset", "subset") if content.get(key) not in (None, "None")]
+    name = "/".join(part if isinstance(part, str) else short_repr(part) for part in said)
+    if name != data_set:
+        raise UserError(f"{path} says that it belongs to {name[:100] or 'no data set'}; move it to that folder.")
 
 
 def _template_of(entry: Any, key: str, data_set: str) -> Template | str:
     """The template of one entry, or the fault of the entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("metadata"), dict):
-        return f"the template {key} is not a {TEMPLATE_TAG} with {METADATA_TAG} as its metadata."
+        return f"the template {key[:60]} is not a {TEMPLATE_TAG} with {METADATA_TAG} as its metadata."
     metadata = entry["metadata"]
     for name in ("name", "jinja", "id"):
         if not isinstance(entry.get(name), str) or not entry[name]:
-            return f"the {name} of the template {entry.get('name') or key!r} is not text; write it in quotes."
+            return f"the {name} of the template {short_repr(entry.get('name') or key)} is not text; write it in quotes."
+    title = short_repr(entry["name"])
+    if len(entry["name"]) > LONGEST_NAME:
+        return f"the name of the template {title} has more than {LONGEST_NAME} characters."
     if entry["id"] != key:
-        return f"the template {entry['name']!r} stands under {key}, but its id is {entry['id']}; make them equal."
-    if not isinstance(entry.get("answer_choices"), str | None):
-        return f"answer_choices of the template {entry['name']!r} is not text; write it in quotes, or null for none."
+        return f"the template {title} stands under {key[:60]}, but its id is {entry['id'][:60]}; make them equal."
+    for name in ("answer_choices", "reference"):
+        if not isinstance(entry.get(name), str | None):
+            return f"{name} of the template {title} is not text; write it in quotes, or null for none."
     for name in ("original_task", "choices_in_prompt"):
         if not isinstance(metadata.get(name), bool | None):
-            return f"{name} of the template {entry['name']!r} is neither true nor false."
+            return f"{name} of the template {title} is neither true nor false."
     metrics = metadata.get("metrics") or []
     if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
-        return f"metrics of the template {entry['name']!r} is not a list of names."
+        return f"metrics of the template {title} is not a list of names."
     return Template(
         data_set=data_set,
         name=entry["name"],
@@ -137,7 +117,7 @@ def _template_of(entry: Any, key: str, data_set: str) -> Template | str:
         choices_in_prompt=bool(metadata.get("choices_in_prompt")),
         metrics=tuple(metrics),
         id=entry["id"],
-        reference=str(entry.get("reference") or ""),
+        reference=entry.get("reference") or "",
     )
 
 

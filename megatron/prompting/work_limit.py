@@ -16,7 +16,7 @@ LIMIT = 10_000_000
 STEP = 64  # what a call or a turn of a loop costs besides the characters it handles
 PART = 8  # what an element of a list costs; STEP // 2 where it is computed when it is asked for
 BITS_OF_A_DIGIT = 3
-VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # What else has a text, which is the same each time: that of a function, for example, is its address.
 PLAIN = (bool, float, type(None), date, datetime, time, timedelta, Decimal)
 

@@ -1,6 +1,7 @@
 """Template files: what is read, and what is refused with its file and name."""
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_the_folders_are_the_data_sets(tmp_path: Path) -> None:
         ("original_task: true", "original_task: maybe", "original_task of the template 'first choice' is neither"),
         ("metrics: [Accuracy, Other]", "metrics: Accuracy", "metrics of the template 'first choice' is not a list"),
         ('answer_choices: "{{ a }} ||| {{ b }}"', "answer_choices: yes", "answer_choices of the template"),
+        ("reference: A paper", "reference: [a, b]", "reference of the template 'first choice' is not text"),
+        ("name: first choice", f"name: {'long' * 99}", r"the name of the template 'long.*\.\.\.' has more than 200"),
+        ("id: one", "id: one\n    id: two", r"line 7 of .* cannot be read as templates: it gives 'id' twice"),
+        ("subset: which", "subset: which\nsubset: which", "line 3 of .*: it gives 'subset' twice"),
+        ("subset: which", "subset: which\n[a]: b", "line 3 of .*: a key is not a text"),
+        ("reference: A paper", "reference: *other", "line 13 of .*: the alias other stands for nothing before it"),
+        ("reference: A paper", "reference: &own [*own]", "the alias own stands for nothing before it"),
+        ("reference: A paper", "reference: " + 10**5 * "[", "it has more than 32 lists or mappings in one another"),
+        ("reference: A paper", "reference: " + 10**6 * "x", "cannot be read as templates: it has more than 1,000,000"),
         ("  one:", "  - one:", "has no mapping named templates"),
     ],
 )
@@ -116,6 +126,28 @@ def test_what_a_file_says_is_never_constructed(tmp_path: Path) -> None:
     assert not target.exists()
     with pytest.raises(yaml.constructor.ConstructorError):  # and the tags are known to nobody else
         yaml.safe_load(HEAD + ENTRY)
+
+
+def test_what_a_file_says_twice_is_not_lost(tmp_path: Path) -> None:
+    """Two templates under one key: the last one would be all that is left."""
+    told = faults_of(tmp_path, HEAD + ENTRY + ENTRY.replace("first choice", "another"))
+    assert "line 15 of " in told and told.endswith("it gives 'one' twice; mend the file.")
+
+
+def test_aliases_are_counted_by_what_they_stand_for(tmp_path: Path) -> None:
+    """promptsource's file of SQuAD 2 has two, each of one template's metadata."""
+    shared = ENTRY.replace("!TemplateMetadata", "&id001 !TemplateMetadata")
+    other = ENTRY.replace("one", "two").replace("first choice", "other")
+    head, tail = other.split("    metadata:")[0], other[other.index("    name:") :]
+    templates = read_templates(written(tmp_path, HEAD + shared + head + "    metadata: *id001\n" + tail), "glue/which")
+    assert [template.metrics for template in templates] == [("Accuracy", "Other")] * 2
+    bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+    )
+    for last in ("dataset: *a9", "templates: {one: *a9}", "<<: *a9"):
+        begun = time.process_time()
+        assert "with its aliases it has more than 1,000,000 characters" in faults_of(tmp_path, bomb + last)
+        assert time.process_time() - begun < 1
 
 
 @pytest.mark.slow

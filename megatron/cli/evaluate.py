@@ -170,8 +170,8 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
         if questions:
             say = say_on_standard_error if grid.is_main else lambda _: None
-            trained_on = training_prefixes(config.objective, config.data)
-            results[T0_ENTRY] = answer(questions, encoded, trained, options.limit, training=trained_on, say=say)
+            training = training_prefixes(config.objective, config.data, loaded.contents.lineage)
+            results[T0_ENTRY] = answer(questions, encoded, trained, options.limit, training=training, say=say)
         if grid.is_main:
             facts = _run_facts(model, loaded, results.pop("scoring_rule", prompt_rows.rule))
             _report(results | {"triarch": facts | _task_facts(options, tasks)}, options)

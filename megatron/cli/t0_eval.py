@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +107,15 @@ def answer(
     )
 
 
-def training_prefixes(objective: str, data: DataOptions) -> list[str]:
-    """Of the data sets of prompts that a run trains on; none where it trains on text."""
-    if not OBJECTIVES[objective].reads_pairs:
-        return []
-    return [prefix for _, prefix in blend_of(data.train_data_path or data.data_path)]
+def training_prefixes(objective: str, data: DataOptions, lineage: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Of the data sets of prompts that a run trains on; none where it trains on text.
+
+    None where the weights were made elsewhere, or learnt prompts before: nothing names those data sets.
+    """
+    if OBJECTIVES[objective].reads_pairs:
+        return [prefix for _, prefix in blend_of(data.train_data_path or data.data_path)]
+    is_known = not any(stage.get("imported") or OBJECTIVES[stage["objective"]].reads_pairs for stage in lineage)
+    return [] if is_known else None
 
 
 def say_on_standard_error(line: str) -> None:

@@ -33,6 +33,9 @@ def test_the_outline_is_of_contents():
 
 def test_the_data_sets_of_a_run_are_those_of_prompts():
     blend = DataOptions(data_path=["1", "tasks/train/a", "2", "tasks/train/b"])
-    assert training_prefixes("full_lm", blend) == []
-    assert training_prefixes("multitask", blend) == ["tasks/train/a", "tasks/train/b"]
-    assert training_prefixes("multitask", DataOptions(train_data_path=["only"])) == ["only"]
+    text, prompts = {"objective": "full_lm"}, {"objective": "multitask"}
+    assert training_prefixes("full_lm", blend, [text, text]) == []
+    assert training_prefixes("multitask", blend, [text, prompts]) == ["tasks/train/a", "tasks/train/b"]
+    assert training_prefixes("multitask", DataOptions(train_data_path=["only"]), [prompts]) == ["only"]
+    for earlier in (prompts, {"imported": "t5", "objective": None}):  # whose data nothing names
+        assert training_prefixes("full_lm", blend, [earlier, text]) is None

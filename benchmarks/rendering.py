@@ -8,10 +8,10 @@
     sandbox        Triarch's renderer: compiled once, everything that grows or repeats is counted
     workers        the same in a worker process with its limit of seconds; the CPU time of both processes counts
 
---templates is a folder in promptsource's layout, --data one with data sets of `save_to_disk`: each that has templates
-is rendered through all of them. Thousands of renderings for each CPU second, so that other work on the machine disturbs
-less: medians of --repeats rounds, in each of which all ways take their turn. What the ways make is compared, but for
-templates that choose at random.
+--templates is a folder in promptsource's layout, --data one as --data-dir of tools/prepare_tasks.py: each data set that
+has templates is rendered through all of them. Thousands of renderings for each CPU second, so that other work on the
+machine disturbs less: medians of --repeats rounds, in each of which all ways take their turn. What the ways make is
+compared, but for templates that choose at random.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ import resource
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from megatron.basics.atomic_files import write_json
+from megatron.prompting.data_sets import DataMissing, DataSets
 from megatron.prompting.renderer import Renderer
 from megatron.prompting.rendering import render_examples
+from megatron.prompting.split_files import SplitFile
 from megatron.prompting.template import Prompted, Template
 from megatron.prompting.template_files import data_sets_of, read_templates
 
 Examples = list[dict[str, Any]]
 Way = Callable[[Sequence[Template], Examples], list[Prompted | None]]
-WITHOUT_NAME = ("none", "plain_text", "default")  # folders of data sets that have one configuration
 
 
 def main() -> int:
@@ -52,8 +55,9 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
     totals: Counter[str] = Counter()
-    for data_set, folder in found_data_sets(arguments.templates, arguments.data, arguments.split).items():
-        templates, examples = read_templates(arguments.templates, data_set), read_examples(folder, arguments.examples)
+    for data_set, source in found_data_sets(arguments.templates, arguments.data, arguments.split).items():
+        templates = read_templates(arguments.templates, data_set)
+        examples = [dict(example) for example in islice(source.rows(), arguments.examples)]
         rows[data_set] = row = measure(templates, examples, arguments.compiled_examples, arguments.repeats)
         totals.update({name: row["renderings"] / rate for name, rate in row.items() if name in WAYS})
         totals["renderings"] += int(row["renderings"])
@@ -70,23 +74,13 @@ def main() -> int:
     return 0
 
 
-def found_data_sets(templates: Path, data: Path, split: str) -> dict[str, Path]:
-    """The folder of a split for each data set that has templates, by its name among templates."""
-    known, found = set(data_sets_of(templates)), {}
-    for info in sorted(data.rglob(f"{split}/dataset_info.json")):
-        parts = [part for part in info.parent.parent.relative_to(data).parts if part not in WITHOUT_NAME]
-        for name in ("/".join(parts), "/".join(parts[1:])):  # with and without whose it is
-            if name in known:
-                found[name] = info.parent
+def found_data_sets(templates: Path, data: Path, split: str) -> dict[str, SplitFile]:
+    """The split of each data set that has templates, by its name among them."""
+    found = {}
+    for name in data_sets_of(templates):
+        with suppress(DataMissing):
+            found[name] = DataSets(data).find(name, None, split)
     return found
-
-
-def read_examples(folder: Path, count: int) -> Examples:
-    """The first examples of a split, in memory."""
-    import datasets
-
-    rows = datasets.load_from_disk(str(folder))
-    return [dict(row) for row in rows.select(range(min(count, len(rows))))]
 
 
 def promptsource(templates: Sequence[Template], examples: Examples) -> list[Prompted | None]:

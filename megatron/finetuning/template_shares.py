@@ -12,7 +12,7 @@ from megatron.basics.errors import UserError
 from megatron.basics.seeds import generator_for, seed_for
 from megatron.prompting.mixture import template_cap
 from megatron.prompting.rendering import ExampleToRender
-from megatron.prompting.split_files import Example
+from megatron.prompting.template import Example
 
 
 def number_of_prompts(examples: int, num_templates: int, cap: int | None) -> int:

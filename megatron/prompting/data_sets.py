@@ -23,7 +23,6 @@ from megatron.basics.errors import UserError
 from megatron.prompting.hub_names import RULE, is_name, is_path
 from megatron.prompting.original_columns import ORIGINAL_COLUMNS, super_glue_rte
 from megatron.prompting.split_files import (
-    Example,
     JsonLines,
     ParquetFiles,
     Renamed,
@@ -32,6 +31,7 @@ from megatron.prompting.split_files import (
     SplitFile,
     in_short,
 )
+from megatron.prompting.template import Example
 
 SPLITS = ("train", "dev", "validation", "test")
 WITHOUT_CONFIGURATION = ("", "/plain_text", "/default", "/none")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
-from typing import Any
 
-Example = dict[str, Any]
+from megatron.prompting.template import Example
+
 ADDED = ("query", "choices", "gold", "index", "source")
 
 

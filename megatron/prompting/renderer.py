@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,10 +11,8 @@ from megatron.basics.errors import UserError
 from megatron.basics.seeds import seed_for
 from megatron.prompting.guard import MARKED_BAR, MARKED_SEPARATOR
 from megatron.prompting.sandbox import MissingColumn, Sandbox, SourceFault
-from megatron.prompting.template import Prompted, Template
+from megatron.prompting.template import Example, Prompted, Template
 from megatron.prompting.work_limit import TooMuchWork
-
-Example = Mapping[str, Any]
 
 CHOICES_COLUMN = "answer_choices"
 LONGEST_FAULT = 300  # characters of what Python says of a template's operation, which may quote a whole text

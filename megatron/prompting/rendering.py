@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from megatron.basics.errors import UserError
-from megatron.prompting.renderer import Example, Renderer
-from megatron.prompting.template import Prompted, Template
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.template import Example, Prompted, Template
 
 SECONDS = 10.0
 MEMORY = 2 * 2**30  # bytes that a worker may take beyond what it started with

@@ -13,8 +13,8 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.prompting.json_lines import json_lines, lines_of
+from megatron.prompting.template import Example
 
-Example = dict[str, Any]
 _PART = re.compile(r"-([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?\.parquet$")  # older ones have a hash behind the numbers
 ROWS_AT_ONCE = 256  # of Parquet, as Python's values: long documents are megabytes each
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+Example = Mapping[str, Any]  # the columns of one row of a data set, as plain values
 SEPARATOR = "|||"  # between inputs and targets, and between answer choices
 
 

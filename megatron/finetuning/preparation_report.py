@@ -78,6 +78,7 @@ def report_of(preparation: PreparedMixture) -> dict[str, Any]:
             "texts": len(preparation.known or ()),
             "against": preparation.known.names if preparation.known is not None else [],
         },
+        "held_out": [task.name for task in units.mixture.held_out],
         "missing": units.missing,
         "without_validation": units.without_validation,
         "missing_held_out": units.missing_held_out,
@@ -146,6 +147,8 @@ def _on_missing(preparation: PreparedMixture) -> Iterator[str]:
             yield f"{record.name} has {record.examples:,} examples here and {record.published:,} as published."
     for name, reason in units.without_validation.items():
         yield f"{name} is not validated on: {reason}"
+    if not units.mixture.held_out:
+        yield f"Nothing is held out, because the mixture {units.mixture.name} says so: no task may be called unseen."
     for name, reason in units.missing_held_out.items():
         yield f"{name} is held out, but nothing of it is here to look for in training: {reason}"
 

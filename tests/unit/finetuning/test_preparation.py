@@ -158,6 +158,15 @@ def test_what_is_missing_is_listed(tasks: dict[str, str], capsys: pytest.Capture
     )
 
 
+def test_a_mixture_that_holds_out_nothing_is_told(tasks: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    mixture = Path(tasks["--mixture"])
+    sentence = f"- Nothing is held out, because the mixture {mixture} says so"
+    out = run(tasks)
+    assert report_of(out)["held_out"] == ["riddle"] and sentence not in capsys.readouterr().out
+    mixture.write_text("held_out: none\ndata_sets: [{path: animals}]\n")
+    assert report_of(run(tasks))["held_out"] == [] and sentence in capsys.readouterr().out
+
+
 def test_targets_are_not_longer_than_t0s(tasks: dict[str, str]) -> None:
     long = [{"text": "x", "result": "y " * count} for count in (9, 999)]
     write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", long)

@@ -7,6 +7,7 @@ import pytest
 DISTRIBUTED = Path(__file__).parent / "distributed"
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Jobs of several processes come one after the other; other tests stay with their file and its fixtures."""
     for item in items:

@@ -1,8 +1,12 @@
-"""How tests share the cores, where pytest is started with `-n 2 --dist loadgroup`."""
+"""How tests share the cores, where pytest is started with `-n 2 --dist loadgroup`; no test is timed."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DISTRIBUTED = Path(__file__).parent / "distributed"
 

@@ -1,19 +1,28 @@
-"""How tests share the cores, where pytest is started with `-n 2 --dist loadgroup`; no test is timed."""
+"""How tests share the cores, where pytest is started with `-n 2 --dist loadfile`; no test is timed."""
 
-from pathlib import Path
+from __future__ import annotations
+
+import contextlib
+from typing import Any
 
 import pytest
-from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+with contextlib.suppress(ImportError):  # a GPU machine without a network may lack it
+    from hypothesis import settings
 
-DISTRIBUTED = Path(__file__).parent / "distributed"
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
+JOBS = "tests/distributed/"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Jobs of several processes come one after the other; other tests stay with their file and its fixtures."""
-    for item in items:
-        is_job = DISTRIBUTED in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("distributed" if is_job else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker for jobs of several processes, which come one after the other; other tests stay with their file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class JobsInOneWorker(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return JOBS if nodeid.startswith(JOBS) else nodeid.split("::")[0]
+
+    return JobsInOneWorker(config, log)

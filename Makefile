@@ -5,6 +5,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 TESTS ?= tests
 PYTEST_FLAGS ?=
+# One worker for the jobs of several processes, one for all else.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # On a GPU machine that cannot reach a package index, the installed Python with its own torch does.
 GPU_PYTHON := $(or $(PYTHON),$(if $(wildcard $(BIN)/python),$(BIN)/python,python3))
 CPP_FILES := $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
@@ -23,10 +25,10 @@ quickstart: setup ## Corpus, tokenizer, training on two processes, resume on ano
 	@examples/quickstart/run.sh
 
 test: setup lint ## Checks, then every test that is neither slow nor needs a GPU
-	$(BIN)/python -m pytest $(TESTS) -m "not slow and not gpu" $(PYTEST_FLAGS)
+	$(PYTEST) $(TESTS) -m "not slow and not gpu" $(PYTEST_FLAGS)
 
 test-all: setup lint ## As test, with the slow ones
-	$(BIN)/python -m pytest $(TESTS) -m "not gpu" $(PYTEST_FLAGS)
+	$(PYTEST) $(TESTS) -m "not gpu" $(PYTEST_FLAGS)
 
 gpu-check: ## On a machine with an NVIDIA GPU: build, test, train and measure there; needs no network
 	PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) benchmarks/gpu_check.py

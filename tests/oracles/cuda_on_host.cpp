@@ -1,11 +1,14 @@
-// Runs the CUDA kernels of the interval softmax on CPU, one thread of the operating system for each CUDA thread, so
-// that their indexing, edges and reductions are tested on machines without a GPU. Built by a test with a C++ compiler.
+// Runs the CUDA kernels of the interval softmax on CPU, one fibre for each CUDA thread, so that their indexing, edges
+// and reductions are tested on machines without a GPU. Built by a test with a C++ compiler.
 #include <cuda_runtime_api.h>
+#include <ucontext.h>
 
-#include <barrier>
 #include <cmath>
 #include <cstdint>
-#include <thread>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
 #include <vector>
 
 #undef __shared__
@@ -14,51 +17,112 @@
 #define __launch_bounds__(...)
 
 namespace host {
-thread_local uint3 thread_index, block_index;
-std::barrier<>* block_barrier = nullptr;
-std::vector<std::barrier<>*> warp_barriers;
+constexpr size_t kStackBytes = 256 * 1024;
+
+struct Fibre {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(kStackBytes);
+  uint3 thread_index{}, block_index{};
+  int lane = 0;
+};
+
+Fibre* running = nullptr;
+std::vector<Fibre*> ready;
+size_t unfinished = 0;
+ucontext_t launcher;
+std::function<void()> work_of_a_fibre;
+std::minstd_rand draws;
+
+// In an order that is random and the same in every run, so that warps overtake one another and a missing barrier shows.
+Fibre* take_ready() {
+  std::swap(ready[draws() % ready.size()], ready.back());
+  Fibre* fibre = ready.back();
+  ready.pop_back();
+  return fibre;
+}
+
+void run_another() {
+  if (ready.empty()) {
+    std::fputs("a barrier was not reached by all of its threads\n", stderr);
+    std::abort();
+  }
+  Fibre* left = running;
+  running = take_ready();
+  if (running != left) swapcontext(&left->context, &running->context);
+}
+
+class Barrier {
+ public:
+  explicit Barrier(size_t size) : size_(size) {}
+  void arrive_and_wait() {
+    waiting_.push_back(running);
+    if (waiting_.size() == size_) {
+      ready.insert(ready.end(), waiting_.begin(), waiting_.end());
+      waiting_.clear();
+    }
+    run_another();
+  }
+
+ private:
+  size_t size_;
+  std::vector<Fibre*> waiting_;
+};
+
+std::vector<Barrier> warp_barriers;
+Barrier* block_barrier = nullptr;
 float exchanged[1024];
-thread_local int lane_in_block;
 
 float shuffle_xor(float value, int offset) {
-  std::barrier<>& warp = *warp_barriers[lane_in_block / 32];
-  exchanged[lane_in_block] = value;
-  warp.arrive_and_wait();
-  const float result = exchanged[lane_in_block ^ offset];
-  warp.arrive_and_wait();
+  const int lane = running->lane;
+  exchanged[lane] = value;
+  warp_barriers[lane / 32].arrive_and_wait();
+  const float result = exchanged[lane ^ offset];
+  warp_barriers[lane / 32].arrive_and_wait();
   return result;
+}
+
+void start_of_a_fibre() {
+  work_of_a_fibre();
+  if (--unfinished == 0) setcontext(&launcher);
+  run_another();
 }
 
 template <class Kernel>
 void launch(dim3 grid, dim3 block, const Kernel& kernel) {
-  const int size = static_cast<int>(block.x * block.y);
-  std::vector<std::thread> threads;
-  std::barrier<> whole(size);
+  const size_t size = block.x * block.y;
+  Barrier whole(size);
   block_barrier = &whole;
-  warp_barriers.clear();
-  for (int i = 0; i < size / 32; ++i) warp_barriers.push_back(new std::barrier<>(32));
-  for (int lane = 0; lane < size; ++lane) {
-    threads.emplace_back([&, lane] {
-      lane_in_block = lane;
-      thread_index = {lane % block.x, lane / block.x, 0};
-      for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-          for (unsigned x = 0; x < grid.x; ++x) {
-            block_index = {x, y, z};
-            kernel();
-            whole.arrive_and_wait();
-          }
+  warp_barriers.assign(size / 32, Barrier(32));
+  work_of_a_fibre = [&] {
+    for (unsigned z = 0; z < grid.z; ++z) {
+      for (unsigned y = 0; y < grid.y; ++y) {
+        for (unsigned x = 0; x < grid.x; ++x) {
+          running->block_index = {x, y, z};
+          kernel();
+          whole.arrive_and_wait();
         }
       }
-    });
+    }
+  };
+  std::vector<Fibre> fibres(size);
+  for (size_t lane = 0; lane < size; ++lane) {
+    Fibre& fibre = fibres[lane];
+    fibre.lane = static_cast<int>(lane);
+    fibre.thread_index = {static_cast<unsigned>(lane % block.x), static_cast<unsigned>(lane / block.x), 0};
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = fibre.stack.data();
+    fibre.context.uc_stack.ss_size = fibre.stack.size();
+    makecontext(&fibre.context, start_of_a_fibre, 0);
+    ready.push_back(&fibre);
   }
-  for (std::thread& thread : threads) thread.join();
-  for (std::barrier<>* barrier : warp_barriers) delete barrier;
+  unfinished = size;
+  running = take_ready();
+  swapcontext(&launcher, &running->context);
 }
 }  // namespace host
 
-#define threadIdx host::thread_index
-#define blockIdx host::block_index
+#define threadIdx host::running->thread_index
+#define blockIdx host::running->block_index
 #define __syncthreads() host::block_barrier->arrive_and_wait()
 #define __shfl_xor_sync(mask, value, offset) host::shuffle_xor(value, offset)
 #define __expf expf

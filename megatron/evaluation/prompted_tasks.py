@@ -13,6 +13,7 @@ from megatron.evaluation.rank_classification import ACCURACY, ACCURACY_PER_TOKEN
 from megatron.prompting.data_sets import DataMissing, DataSets
 from megatron.prompting.mixture import HeldOutTask, read_held_out
 from megatron.prompting.rendering import render_examples
+from megatron.prompting.same_examples import share_examples
 from megatron.prompting.split_files import SplitFile
 from megatron.prompting.template import Prompted, Template, fault_of_choices
 from megatron.prompting.template_files import data_sets_of, read_templates
@@ -92,14 +93,21 @@ def tasks_named(names: Sequence[str]) -> tuple[HeldOutTask, ...]:
 
 
 def trained_among(tasks: Sequence[HeldOutTask], prefixes: Sequence[str]) -> list[str]:
-    """Names of the tasks of whose data sets a model has seen training examples.
+    """Names of the tasks of whose data sets a model has seen training examples, under whatever name.
 
     prefixes: of the files that it trained on, which end with the names of their data sets as tools/prepare_tasks.py
     writes them.
     """
-    ends = [(task.name, tuple(task.data_set.split("/"))) for task in tasks]
-    trained = [Path(prefix).parts for prefix in prefixes]
-    return [name for name, end in ends if any(parts[-len(end) :] == end for parts in trained)]
+    trained = [name for prefix in prefixes for name in _data_sets_named(Path(prefix).parts)]
+    return [
+        task.name for task in tasks if any(share_examples((task.path, task.configuration), name) for name in trained)
+    ]
+
+
+def _data_sets_named(parts: Sequence[str]) -> list[tuple[str, str | None]]:
+    """What the end of a path may mean: a data set with or without an owner, with or without a configuration."""
+    plain = [("/".join(parts[-length:]), None) for length in (1, 2)]
+    return [*plain, *(("/".join(parts[-length - 1 : -1]), parts[-1]) for length in (1, 2) if len(parts) > length)]
 
 
 def prompted_tasks(

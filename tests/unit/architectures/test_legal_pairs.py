@@ -19,9 +19,9 @@ def test_an_objective_is_legal_where_its_examples_are_accepted(monkeypatch):
 
 # The table that people are told: an encoder-decoder has nothing to put into its encoder for running text.
 LEGAL = {
-    "causal_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle"},
-    "prefix_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle"},
-    "encoder_decoder": {"prefix_lm", "span_corruption", "ul2"},
+    "causal_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle", "multitask"},
+    "prefix_decoder": {"full_lm", "prefix_lm", "span_corruption", "ul2", "fill_in_the_middle", "multitask"},
+    "encoder_decoder": {"prefix_lm", "span_corruption", "ul2", "multitask"},
 }
 
 

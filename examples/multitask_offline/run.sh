@@ -35,6 +35,14 @@ for model in $MODELS; do
         ;;
     esac
 done
+case $SOURCE in
+olmo) ;;
+wordnet) WORDNET=${WORDNET:?set WORDNET to the folder with data.noun, data.verb, data.adj and data.adv} ;;
+*)
+    echo "SOURCE=$SOURCE is not known; set it to olmo or wordnet." >&2
+    exit 2
+    ;;
+esac
 
 step() {
     printf '\n== %s\n' "$1"
@@ -105,17 +113,12 @@ olmo)
     MIXTURE=$HERE/mixture.yaml TRAINED=$HERE/trained_tasks.yaml HELD_OUT="copa hellaswag cb rte winogrande"
     ;;
 wordnet)
-    WORDNET=${WORDNET:?set WORDNET to the folder with data.noun, data.verb, data.adj and data.adv}
     if [ ! -f "$OUT/wordnet/corpus.jsonl" ]; then
         python "$HERE/wordnet_tasks.py" --wordnet "$WORDNET" --output-folder "$OUT/wordnet"
     fi
     DATA=$OUT/wordnet/data TEMPLATES=$HERE/wordnet/templates
     MIXTURE=$HERE/wordnet/mixture.yaml TRAINED=$HERE/wordnet/trained_tasks.yaml
     HELD_OUT=$HERE/wordnet/held_out_tasks.yaml
-    ;;
-*)
-    echo "SOURCE=$SOURCE is not known; set it to olmo or wordnet." >&2
-    exit 2
     ;;
 esac
 

@@ -7,7 +7,8 @@
 # Time:     prompts take 4 minutes of CPU time; then a decoder's step of pretraining took 1.9 s, of finetuning 2.5 s, so
 #           that 1,000 of each are 73 minutes and nd 42 more. At its full length the script has not been run yet
 #
-# Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on.
+# Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the same
+# variables: a model that is scored already is scored again only where it was trained further.
 #
 # MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from cd's
 #                   pretraining, as the study's CD:FLM -> ND:MT-F
@@ -95,7 +96,7 @@ finetune() {
 score() {
     local part tasks
     for part in trained held_out; do
-        if [ -f "$OUT/scores/$part/$1/results.json" ]; then continue; fi
+        if [ "$OUT/scores/$part/$1/results.json" -nt "$OUT/$1/latest_checkpointed_iteration.txt" ]; then continue; fi
         if [ $part = trained ]; then tasks=$TRAINED; else tasks=$HELD_OUT; fi
         # shellcheck disable=SC2086 # names of tasks are several words
         on_two_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device cpu --t0-eval --t0-tasks $tasks \
@@ -126,7 +127,8 @@ step "a corpus from the training examples' texts and the documentation inside th
 if [ ! -f "$OUT/corpus/tasks.jsonl" ]; then
     python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
     if [ "$SOURCE" = wordnet ]; then
-        cp "$OUT/wordnet/corpus.jsonl" "$OUT/corpus/tasks.jsonl"
+        cp "$OUT/wordnet/corpus.jsonl" "$OUT/corpus/tasks.jsonl.tmp"
+        mv "$OUT/corpus/tasks.jsonl.tmp" "$OUT/corpus/tasks.jsonl"
     else
         python "$HERE/task_corpus.py" --mixture "$MIXTURE" --data-dir "$DATA" --output "$OUT/corpus/tasks.jsonl"
     fi

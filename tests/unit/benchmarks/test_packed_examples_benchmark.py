@@ -31,14 +31,22 @@ def test_every_figure_of_every_room(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_it_is_t0s_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+    asked: list[tuple[int, int, int]] = []
 
-    def write(folder: Path, examples: int, data_sets: int) -> list[str]:
-        asked.append((examples, data_sets))
+    def write(folder: Path, examples: int, data_sets: int, target_length: int) -> list[str]:
+        asked.append((examples, data_sets, target_length))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(packed_examples, "write_data_sets", write)
     monkeypatch.setattr("sys.argv", ["packed_examples"])
     with pytest.raises(KeyboardInterrupt):
         packed_examples.main()
-    assert asked == [(17_277_798, len(read_mixture("t0").data_sets))]
+    assert asked == [(17_277_798, len(read_mixture("t0").data_sets), 256)]
+
+
+def test_rows_with_less_room_for_targets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"--examples": "2000", "--data-sets": "2", "--far": "40", "--rows": "10", "--target-length": "100"}
+    monkeypatch.setattr("sys.argv", ["packed_examples", *(word for pair in told.items() for word in pair)])
+    packed_examples.main()
+    printed = capsys.readouterr().out
+    assert set(re.findall(r"^(rows of .*?):", printed, re.M)) == {"rows of 1124", "rows of 1024 and 100"}

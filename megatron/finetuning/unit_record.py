@@ -134,6 +134,7 @@ def read_finished(unit: Unit, folder: Path, made_from: str) -> UnitRecord | None
             return None
         templates = [TemplateCounts(**counts) for counts in content.pop("templates")]
         record = UnitRecord(**content, templates=templates)
+        record.source, record.published = str(unit.source.path), unit.published  # which change no file
         sizes = {name: (prefix.parent / name).stat().st_size for name in record.files}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # not there, torn by hand, of another version
         return None

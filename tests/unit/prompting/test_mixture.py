@@ -1,5 +1,6 @@
 """Mixtures: T0's as published, the rule of the cap, and what may not be mixed."""
 
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from megatron.basics.errors import UserError
 from megatron.prompting.mixture import read_held_out, read_mixture, template_cap
 from megatron.prompting.mixture_file import SHIPPED
 from megatron.prompting.same_examples import share_examples
-from megatron.prompting.template import Template
+from megatron.prompting.template import Template, short_repr
 
 # Sanh et al. 2022, table of appendix D, and Wang et al. 2022, section 3.4.
 PROMPTS = {
@@ -248,6 +249,42 @@ def test_a_mixture_may_not_extend_itself(tmp_path: Path) -> None:
 def test_faults_of_held_out_tasks(tmp_path: Path, task: str, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         read_held_out(mixture(tmp_path, f"tasks: [{task}]"))
+
+
+DIGITS = ("0x" + 4000 * "f", "!!int '0x" + 4000 * "f" + "'", "1" + 300_000 * ":1", "1" + 300_000 * ":1" + ".5")
+
+
+@pytest.mark.parametrize("digits", DIGITS, ids=["hex", "tagged", "base 60", "base 60 float"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cap: {}\ndata_sets: [{{path: x}}]",
+        "data_sets: [{{path: x, examples: {}}}]",
+        "data_sets: [{{path: x, templates: {}}}]",
+        "releases: {}\ndata_sets: [{{path: x}}]",
+        "releases: [{}]\ndata_sets: [{{path: x}}]",
+        "extends: {}\ndata_sets: [{{path: x}}]",
+        "held_out: {}\ndata_sets: [{{path: x}}]",
+        "tasks: [{{name: x, path: y, split: z, prompts: 3, random: {}}}]",
+    ],
+)
+def test_numbers_without_end(tmp_path: Path, text: str, digits: str) -> None:
+    """Python takes quadratic time for those to base 60, and does not print more than 4,300 digits."""
+    begun = time.process_time()
+    read = read_held_out if text.startswith("tasks") else read_mixture
+    with pytest.raises(UserError, match=r"line \d of .*: a number has more than 40 characters; mend the file"):
+        read(mixture(tmp_path, text.format(digits)))
+    assert time.process_time() - begun < 5
+
+
+def test_what_only_looks_like_a_number_may_be_long(tmp_path: Path) -> None:
+    names = ["0" * 60 + "x", "0x" + 60 * "g", "1e" + "5" * 60 + "-a"]
+    own = read_mixture(mixture(tmp_path, f"data_sets: [{{path: x, templates: [{', '.join(names)}]}}]"))
+    assert own.data_sets[0].templates == tuple(names)
+    quoted = read_mixture(mixture(tmp_path, f"data_sets: [{{path: x, templates: ['{'1' * 60}']}}]"))
+    assert quoted.data_sets[0].templates == ("1" * 60,)
+    for value in (16**4000, [16**4000], {"cap": 16**4000}):
+        assert short_repr(value) == f"of the type {type(value).__name__} with too many digits to print"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """YAML that strangers wrote: what is read is what stands there, once, and no more of it than a person could write.
 
 YAML itself lets a key come twice, of which the last one holds, and lets 700 bytes stand for gigabytes, by aliases of
-aliases. It makes numbers of any length, which Python computes in quadratic time or does not print. So a file's events are
-looked through before anything is made of them.
+aliases. It makes numbers of any length, which Python computes in quadratic time or does not print. So a file's events
+are looked through before anything is made of them.
 """
 
 from __future__ import annotations

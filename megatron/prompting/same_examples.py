@@ -50,7 +50,7 @@ def _plain(data_set: tuple[str, str | None]) -> tuple[str, str | None]:
 
 
 def _families_of(data_set: tuple[str, str | None]) -> set[str]:
-    """By the end of the name, so that it may begin with owners; by the path alone; those of all parts of a collection."""
+    """By the end of the name, so that it may begin with owners; by the path alone; of a collection all its parts'."""
     path, configuration = data_set
     for name in [path] if configuration is None else [f"{path}/{configuration}", path]:
         parts = name.lower().split("/")

@@ -18,6 +18,7 @@ from megatron.prompting.rendering import ExampleToRender
 from megatron.prompting.template import Prompted, Template, fault_of_choices
 from megatron.tokenization.tokenizer import Tokenizer
 
+NOT_UNICODE = "text that is not Unicode"
 WHOLE = -1  # in the place of a template: the example, whatever asks about it
 
 
@@ -59,16 +60,16 @@ class MadeExample(NamedTuple):
 class PairMaker:
     """Turns the prompts of an example into what is written of it.
 
-    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. compares_examples: as wholes,
-    too, not by their prompts alone. writes_evaluation: lines of JSON and fingerprints are wanted. max_input_length:
-    tokens of inputs, the last of which are kept, because the question and the cue to answer stand at the end of most
-    prompts. max_target_length: tokens of a target and its end.
+    tokenizer: None where no pairs are wanted. known: texts that may not be trained on. alike: fingerprints of examples
+    that are compared by their prompts alone, not as wholes. writes_evaluation: lines of JSON and fingerprints are
+    wanted. max_input_length: tokens of inputs, the last of which are kept, because the question and the cue to answer
+    stand at the end of most prompts. max_target_length: tokens of a target and its end.
     """
 
     templates: Sequence[Template]
     tokenizer: Tokenizer | None
     known: KnownTexts | None
-    compares_examples: bool
+    alike: frozenset[bytes]
     writes_evaluation: bool
     max_input_length: int
     max_target_length: int
@@ -80,18 +81,17 @@ class PairMaker:
         copies: list[tuple[int, str]] = []
         if self.known is not None:
             copies = self._mark_copies(example, fates, fingerprints)
-        lines = b""
-        if self.writes_evaluation:
-            lines = b"".join(
-                self._line(example.index, self.templates[number], prompted)
-                for number, prompted in zip(example.templates, row, strict=True)
-                if prompted is not None
-            )
+        lines = self._lines(example, row, fates) if self.writes_evaluation else b""
         made = MadeExample(
             example.index,
             example.templates,
             bytes(fates),
             lines=lines,
+            remarks=tuple(
+                (number, NOT_UNICODE, False)
+                for number, fate in zip(example.templates, fates, strict=True)
+                if fate == Fate.UNREADABLE
+            ),
             fingerprints=b"".join(filter(None, fingerprints)) if self.writes_evaluation else b"",
             copies=tuple(copies),
             copied=fingerprints[0] or b"" if copies and copies[0][0] == WHOLE else b"",
@@ -115,7 +115,7 @@ class PairMaker:
         assert self.known is not None
         owners = iter(self.known.owners(b"".join(filter(None, fingerprints))))
         whole, *prompts = [None if one is None else next(owners) for one in fingerprints]
-        if whole is not None and self.compares_examples:
+        if whole is not None and fingerprints[0] not in self.alike:
             fates[:] = [fate if fate == Fate.EMPTY else Fate.COPIED for fate in fates]
             return [(WHOLE, whole)]
         copies = []
@@ -129,14 +129,14 @@ class PairMaker:
         """The same with the tokens of what is kept, and what is not because of its tokens."""
         assert self.tokenizer is not None
         dtype = token_dtype(self.tokenizer.vocabulary_size)
-        remarks: list[tuple[int, str, bool]] = []
+        remarks = [*made.remarks]
         places = [place for place, fate in enumerate(fates) if fate == Fate.KEPT]
         encoded = dict(zip(places, self._encoded([row[place] for place in places]), strict=True))
         for place, pair in encoded.items():
             number = made.templates[place]
             if pair is None or not all(map(len, pair)):
                 fates[place] = Fate.UNREADABLE
-                fault = "text that is not Unicode" if pair is None else "inputs or a target without a token"
+                fault = NOT_UNICODE if pair is None else "inputs or a target without a token"
                 remarks.append((number, fault, False))
             elif len(pair[1]) + END > self.max_target_length:
                 fates[place] = Fate.TOO_LONG
@@ -165,7 +165,18 @@ class PairMaker:
             return [None] if len(prompts) == 1 else [pair for one in prompts for pair in self._encoded([one])]
         return list(zip(ids[::2], ids[1::2], strict=True))
 
-    def _line(self, index: int, template: Template, prompted: Prompted) -> bytes:
+    def _lines(self, example: ExampleToRender, row: tuple[Prompted | None, ...], fates: list[Fate]) -> bytes:
+        """A line of JSON for each prompt; marks those of which there can be none."""
+        lines = []
+        for place, (number, prompted) in enumerate(zip(example.templates, row, strict=True)):
+            line = None if prompted is None else self._line(example.index, self.templates[number], prompted)
+            if line is not None:
+                lines.append(line)
+            elif prompted is not None:
+                fates[place] = Fate.UNREADABLE
+        return b"".join(lines)
+
+    def _line(self, index: int, template: Template, prompted: Prompted) -> bytes | None:
         content = {
             "data_set": template.data_set,
             "template": template.name,
@@ -177,7 +188,7 @@ class PairMaker:
         try:
             return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError:  # lone surrogates
-            return b""
+            return None
 
 
 def _unrankable(made: MadeExample, row: tuple[Prompted | None, ...]) -> Iterator[tuple[int, str, bool]]:

@@ -126,10 +126,11 @@ def _on_copies(preparation: PreparedMixture) -> Iterator[str]:
     names = ", ".join(preparation.known.names) or "nothing, because no split for evaluation is at hand"
     yield f"Looked for {len(preparation.known):,} texts of {names}."
     for record in preparation.of(TRAIN):
-        if record.too_alike:
+        if record.alike:
             yield (
-                f"{record.name}: most of its examples say, but for numbers and single words, the same as many others "
-                "and as some of evaluation, so they were compared by inputs and targets of their prompts alone."
+                f"{record.name}: {record.alike:,} of its examples say, but for numbers and single words, the same as "
+                "many others and as some of evaluation, so these were compared by inputs and targets of their prompts "
+                "alone."
             )
         for owner, number in record.copies.items():
             yield f"{record.name}: {number:,} prompts are left out, because they are in {owner}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,10 +33,10 @@ from megatron.prompting.rendering import ExampleToRender, render_and_use
 from megatron.prompting.template import Prompted
 from megatron.tokenization.tokenizer import Tokenizer
 
-VERSION = 2  # of what is made of the same input; a later one prepares everything again
+VERSION = 3  # of what is made of the same input; a later one prepares everything again
 EXAMPLES_AT_ONCE, BYTES_AT_ONCE = 1024, 2**26  # to write: prompts of a long document may be megabytes each
-# So many examples for each thing that they say are more than a question has answers. Where they are most of a data set
-# they say nothing of their own, e.g. "Is this number even?", with the number in a column of its own.
+# So many examples that say the same are more than a question has answers. They say nothing of their own, e.g. "Is this
+# number even?", with the number in a column of its own.
 TOO_MANY_ALIKE = 8
 PAIRS = tuple(f"{suffix}{kind}" for suffix in PAIR_SUFFIXES for kind in (".bin", ".idx", ".json"))
 EVALUATION = (".jsonl", ".fingerprints")
@@ -85,40 +86,53 @@ def prepare_unit(unit: Unit, settings: Settings, known: KnownTexts | None, bar: 
     record = new_record(unit, made_from(unit, settings, known))
     try:
         _write(unit, settings, known, record, bar)
-    except _TooAlike:
+    except _TooAlike as found:
         bar.advance(-prompts_of(unit))
         record = new_record(unit, record.made_from)
-        record.too_alike = True
-        _write(unit, settings, known, record, bar)
+        record.alike = sum(found.examples.values())
+        _write(unit, settings, known, record, bar, frozenset(found.examples))
     record.files = {path.name: path.stat().st_size for path in paths}
     record.write(prefix)
     return record
 
 
 class _TooAlike(Exception):
-    """Most examples of a data set are copies of few: not of examples, but of what they have in common."""
+    """Many examples say what one of evaluation says: no copies of it, but what they have in common with it.
 
-
-def _write(unit: Unit, settings: Settings, known: KnownTexts | None, record: UnitRecord, bar: Progress) -> None:
-    """Write the files and fill the record. Raises _TooAlike, with nothing written, where the record says nothing of it.
-
-    A copy of a whole example is thus no fault before the last example: it may be that it is none.
+    examples: how many, by their fingerprint.
     """
-    copied, number_copied, number_of_examples = set(), 0, 0
-    with _UnitWriter.open(unit, settings) as writer, closing(_made(unit, settings, known, record)) as made:
+
+    def __init__(self, examples: dict[bytes, int]) -> None:
+        self.examples = examples
+
+
+def _write(
+    unit: Unit,
+    settings: Settings,
+    known: KnownTexts | None,
+    record: UnitRecord,
+    bar: Progress,
+    alike: frozenset[bytes] = frozenset(),
+) -> None:
+    """Write the files and fill the record. alike: fingerprints that say nothing of the examples that have them.
+
+    Raises _TooAlike, with nothing written, where there are others. A copy of a whole example is thus no fault before
+    the last example: it may be that it is none.
+    """
+    # Of what is in evaluation alone: memory does not grow with the data set.
+    numbers: Counter[bytes] = Counter()
+    with _UnitWriter.open(unit, settings) as writer, closing(_made(unit, settings, known, alike)) as made:
         for examples in _groups(made):
             for example in examples:
                 record.add(example, unit.templates)
                 if example.remarks or (example.copies and not example.copied):
                     require_no_fault(record, settings)
-            number_of_examples += len(examples)
-            wholes = [example.copied for example in examples if example.copied]
-            number_copied += len(wholes)
-            copied.update(wholes)
+            numbers.update(example.copied for example in examples if example.copied)
             writer.write(examples)
             bar.advance(sum(len(example.templates) for example in examples), unit.title)
-        if 2 * number_copied > number_of_examples and number_copied >= TOO_MANY_ALIKE * len(copied):
-            raise _TooAlike
+        found = {fingerprint: number for fingerprint, number in numbers.items() if number >= TOO_MANY_ALIKE}
+        if found:
+            raise _TooAlike(found)
         require_no_fault(record, settings)
         writer.seal(settings.tokenizer)
 
@@ -174,12 +188,12 @@ def _nothing(example: ExampleToRender, row: tuple[Prompted | None, ...]) -> None
     """The trial keeps nothing."""
 
 
-def _made(unit: Unit, settings: Settings, known: KnownTexts | None, record: UnitRecord) -> Any:
+def _made(unit: Unit, settings: Settings, known: KnownTexts | None, alike: frozenset[bytes]) -> Any:
     maker = PairMaker(
         unit.templates,
         None if unit.role == HELD_OUT else settings.tokenizer,
         known,
-        not record.too_alike,
+        alike,
         unit.role != TRAIN,
         settings.max_input_length,
         settings.max_target_length,

@@ -14,7 +14,7 @@ from megatron.basics.atomic_files import write_json
 from megatron.finetuning.pair_maker import WHOLE, Fate, MadeExample
 from megatron.finetuning.units import Unit
 
-FORMAT = 2
+FORMAT = 3
 COPIES_NAMED = 20
 
 
@@ -46,8 +46,9 @@ class UnitRecord:
     """A prepared split.
 
     made_from: changes when anything does that the files depend on. cut_inputs: how many prompts lost tokens of theirs.
-    copies: prompts left out, by where their copies are; first_copies: sentences on the first of them. too_alike:
-    examples said so often the same that prompts alone were compared. files: bytes by name.
+    copies: prompts left out, by where their copies are; first_copies: sentences on the first of them. alike:
+    examples that say what many others and one of evaluation say, and of which prompts alone were compared. files: bytes
+    by name.
     """
 
     made_from: str
@@ -66,7 +67,7 @@ class UnitRecord:
     cut_inputs: int = 0
     copies: dict[str, int] = field(default_factory=dict)
     first_copies: list[str] = field(default_factory=list)
-    too_alike: bool = False
+    alike: int = 0
     files: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -133,6 +134,7 @@ def read_finished(unit: Unit, folder: Path, made_from: str) -> UnitRecord | None
             return None
         templates = [TemplateCounts(**counts) for counts in content.pop("templates")]
         record = UnitRecord(**content, templates=templates)
+        record.source, record.published = str(unit.source.path), unit.published  # which change no file
         sizes = {name: (prefix.parent / name).stat().st_size for name in record.files}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # not there, torn by hand, of another version
         return None

@@ -22,6 +22,7 @@ from typing import Any
 from megatron.basics.errors import UserError
 from megatron.prompting.hub_names import RULE, is_name, is_path
 from megatron.prompting.original_columns import ORIGINAL_COLUMNS, super_glue_rte
+from megatron.prompting.plain_rows import in_short, rows_of_table
 from megatron.prompting.split_files import (
     JsonLines,
     ParquetFiles,
@@ -29,7 +30,6 @@ from megatron.prompting.split_files import (
     Requests,
     SavedFolder,
     SplitFile,
-    in_short,
 )
 from megatron.prompting.template import Example
 
@@ -146,7 +146,7 @@ class FetchedSplit(SplitFile):
 
     def rows(self) -> Iterator[Example]:
         """As the library gives them."""
-        yield from map(dict, self.table())
+        yield from rows_of_table(self.table(), str(self.path))
 
     def count(self) -> int:
         """As the library says. Raises DataMissing where it cannot be had."""
@@ -164,8 +164,14 @@ class FetchedSplit(SplitFile):
     def _table(self) -> Any:
         import datasets
 
+        if Path(self.name).is_dir():
+            raise UserError(
+                f"{self.name} is to be fetched, but {Path(self.name).resolve()} has its name, and the datasets library "
+                f"would read that; give --data-dir {Path.cwd()}, or start in another folder."
+            )
         try:
-            return datasets.load_dataset(self.name, self.configuration, split=self.split)
+            found = datasets.load_dataset(self.name, self.configuration, split=self.split)
+            return found.with_format(None)
         except Exception as error:  # offline, unknown, without the split, broken: what is raised has no kind in common
             raise DataMissing(
                 f"{self.path} with its split {self.split} could not be fetched ({in_short(error)}); put it into a "

@@ -1,9 +1,4 @@
-"""Rewrites a template before it is compiled: what Jinja's sandbox lets it do unseen is counted, or refused.
-
-It also marks the separators. Only a "|||" that the template itself writes parts inputs from target; one in an example,
-or one that comes about where an example's bar stands beside the template's, is text. So each "|||" of the template
-becomes a mark that no example has.
-"""
+"""Rewrites a template before it is compiled: what Jinja's sandbox lets it do unseen is counted, or refused."""
 
 from __future__ import annotations
 
@@ -12,12 +7,9 @@ from typing import Any, NoReturn
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
 
-from megatron.prompting.template import SEPARATOR
 from megatron.prompting.work_limit import STEP
 
 TURNS = "turns of a loop"  # the name of a filter that no template can write behind a bar
-MARKED_BAR = "\ufdd0"  # a character that Unicode keeps out of texts
-MARKED_SEPARATOR = MARKED_BAR * len(SEPARATOR)  # lengths and slices stay what they were
 NOT_OFFERED: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
     nodes.Import: "import",
@@ -44,24 +36,6 @@ class Guard(NodeTransformer):
         """`a ~ b` is [a, b]|join."""
         node = self.generic_visit(node)
         return nodes.Filter(nodes.List(node.nodes), "join", [], [], None, None, lineno=node.lineno)
-
-    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.TemplateData:
-        """Mark the separators between expressions."""
-        node.data = node.data.replace(SEPARATOR, MARKED_SEPARATOR)
-        return node
-
-    def visit_Const(self, node: nodes.Const) -> nodes.Const:
-        """Mark the separators inside of an expression, e.g. of `choices|join("|||")`."""
-        if isinstance(node.value, str):
-            node.value = node.value.replace(SEPARATOR, MARKED_SEPARATOR)
-        return node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:
-        """`row["a|||b"]` names a column."""
-        if not isinstance(node.arg, nodes.Const):
-            return self.generic_visit(node)
-        node.node = self.visit(node.node)
-        return node
 
     def visit_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier) -> NoReturn:
         """Texts with another type would not be counted."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 
+LONGEST_LINE = 50_000_000  # characters; compressed, a megabyte of a file may be a gigabyte of one line
 DEEPEST = 100  # levels of lists and objects in an example: far more than any has, far fewer than Python can follow
 
 
@@ -40,12 +41,18 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines as they are; raises UserError behind the last one that can be read."""
+    """The lines as they are; raises UserError behind the last one that can be read, and for one that is too long."""
     opener = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
         with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - the error names it
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise UserError(
+                        f"--data-dir: line {number} of {path} has more than {LONGEST_LINE:,} characters, which no "
+                        "example has; write each example into a line of its own."
+                    )
                 yield line
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"--data-dir: {path} cannot be read behind line {number} ({error}); write it anew.") from error

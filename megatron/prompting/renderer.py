@@ -9,8 +9,8 @@ from jinja2.sandbox import SecurityError
 
 from megatron.basics.errors import UserError
 from megatron.basics.seeds import seed_for
-from megatron.prompting.guard import MARKED_BAR, MARKED_SEPARATOR
 from megatron.prompting.sandbox import MissingColumn, Sandbox, SourceFault
+from megatron.prompting.separators import MARKED_BAR, MARKED_SEPARATOR
 from megatron.prompting.template import Example, Prompted, Template
 from megatron.prompting.work_limit import TooMuchWork
 

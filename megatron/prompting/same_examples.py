@@ -22,20 +22,23 @@ FAMILIES = (
     ("commonsense_qa", "cos_e"),  # CoS-E has CommonsenseQA's questions with explanations
     ("squad", "squad_v2"),
 )
-_FAMILY_OF = {name: family[0] for family in FAMILIES for name in family}
+_BETWEEN = str.maketrans("/.-", "___")  # `super_glue_copa` is what copies of `super_glue/copa` are called
+_FAMILY_OF = {name.translate(_BETWEEN): family[0] for family in FAMILIES for name in family}
+_IN_COLLECTIONS = [(name.split("/")[0], family[0]) for family in FAMILIES for name in family if "/" in name]
 _NO_CONFIGURATION = (None, "plain_text", "default", "none")
 
 
 def share_examples(one: tuple[str, str | None], other: tuple[str, str | None]) -> bool:
     """Whether two data sets, each (path, configuration), have examples in common by all that their names tell.
 
-    A copy is known by its name where the other one has no owner, or the same.
+    A copy is known by its name where the other one has no owner, or the same. One without a configuration may be all of
+    its collection.
     """
-    family = _family_of(one)
-    if family is not None and family == _family_of(other):
+    one, other = _plain(one), _plain(other)
+    if _families_of(one) & _families_of(other):
         return True
-    (path, configuration), (other_path, other_configuration) = map(_plain, (one, other))
-    if configuration != other_configuration:
+    (path, configuration), (other_path, other_configuration) = one, other
+    if configuration != other_configuration and None not in (configuration, other_configuration):
         return False
     paths = path.split("/"), other_path.split("/")
     return path == other_path or (min(map(len, paths)) == 1 and paths[0][-1] == paths[1][-1])
@@ -46,13 +49,15 @@ def _plain(data_set: tuple[str, str | None]) -> tuple[str, str | None]:
     return path.lower(), None if configuration in _NO_CONFIGURATION else configuration
 
 
-def _family_of(data_set: tuple[str, str | None]) -> str | None:
-    """By the end of the name, so that it may begin with owners; and by the path alone."""
+def _families_of(data_set: tuple[str, str | None]) -> set[str]:
+    """By the end of the name, so that it may begin with owners; by the path alone; of a collection all its parts'."""
     path, configuration = data_set
     for name in [path] if configuration is None else [f"{path}/{configuration}", path]:
         parts = name.lower().split("/")
         for begin in range(len(parts)):
-            family = _FAMILY_OF.get("/".join(parts[begin:]))
+            family = _FAMILY_OF.get("_".join(parts[begin:]).translate(_BETWEEN))
             if family is not None:
-                return family
-    return None
+                return {family}
+    if configuration is not None:
+        return set()
+    return {family for collection, family in _IN_COLLECTIONS if collection == path.split("/")[-1]}

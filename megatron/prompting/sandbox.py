@@ -21,6 +21,7 @@ from jinja2.utils import Namespace, missing
 from megatron.basics.draws import Draws
 from megatron.prompting.filters import filters_for, formatted, joined, replaced
 from megatron.prompting.guard import TURNS, Guard
+from megatron.prompting.separators import mark_separators
 from megatron.prompting.work_limit import PART, STEP, WorkLimit
 
 LONGEST_SOURCE = 100_000  # characters; promptsource's longest has some 3,000
@@ -104,7 +105,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         try:
             if len(text) > LONGEST_SOURCE:
                 raise TemplateSyntaxError(f"it has more than {LONGEST_SOURCE:,} characters", 1)
-            tree = Guard().visit(self.parse(text))
+            tree = self.parse(text)
+            mark_separators(tree)
+            tree = Guard().visit(tree)
             template = self.template_class.from_code(self, self.compile(tree), self.globals)
         except TemplateSyntaxError as error:
             raise SourceFault(f"line {error.lineno}: {(error.message or 'it does not parse').rstrip('.')}") from error

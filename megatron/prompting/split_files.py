@@ -13,6 +13,7 @@ from typing import Any
 
 from megatron.basics.errors import UserError
 from megatron.prompting.json_lines import json_lines, lines_of
+from megatron.prompting.plain_rows import in_short, rows_of_batch, rows_of_table
 from megatron.prompting.template import Example
 
 _PART = re.compile(r"-([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?\.parquet$")  # older ones have a hash behind the numbers
@@ -123,8 +124,10 @@ class ParquetFiles(SplitFile):
     def _rows(self, at_once: int) -> Iterator[Example]:
         for path, file in self._open():
             batches = file.iter_batches(batch_size=at_once)
+            before = 0
             while (batch := _read(lambda: next(batches, None), path)) is not None:  # noqa: B023 - called at once
-                yield from batch.to_pylist()
+                yield from rows_of_batch(batch, before, f"--data-dir: {path}")
+                before += batch.num_rows
 
     def count(self) -> int:
         """As the ends of the files say."""
@@ -147,8 +150,8 @@ class SavedFolder(SplitFile):
     path: Path
 
     def rows(self) -> Iterator[Example]:
-        """As the library gives them."""
-        yield from map(dict, self._table)
+        """As the library gives them without a format."""
+        yield from rows_of_table(self._table, f"--data-dir: {self.path}")
 
     def count(self) -> int:
         """As the library says."""
@@ -177,7 +180,7 @@ class SavedFolder(SplitFile):
                 f"--data-dir: {self.path} holds several splits ({', '.join(map(str, found))}); put the folder of each "
                 f"into {self.path.parent}."
             )
-        return found
+        return found.with_format(None)  # it is saved with its format, which hides columns and makes other values
 
 
 @dataclass(frozen=True)
@@ -238,12 +241,6 @@ class Renamed(SplitFile):
         return self.source.files()
 
 
-def in_short(error: Exception) -> str:
-    """An error that is not ours in one line, with its kind where it says nothing else that can be understood."""
-    line = next(iter(str(error).splitlines()), "")
-    return line if " " in line else f"{type(error).__name__} {line}".rstrip()
-
-
 def _converted(columns: Callable[[Example], Example], example: Example, place: str, file: SplitFile) -> Example:
     try:
         return columns(example)
@@ -255,10 +252,10 @@ def _converted(columns: Callable[[Example], Example], example: Example, place: s
 
 
 def _read(step: Callable[[], Any], path: Path) -> Any:
-    """What a step of pyarrow gives; its errors are ValueError and OSError."""
+    """What a step of pyarrow gives; its errors are ValueError, OSError and, for what it does not know, their like."""
     try:
         return step()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"--data-dir: {path} is no Parquet file that can be read ({error}); write it anew.") from error
 
 

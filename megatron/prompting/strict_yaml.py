@@ -1,7 +1,8 @@
 """YAML that strangers wrote: what is read is what stands there, once, and no more of it than a person could write.
 
 YAML itself lets a key come twice, of which the last one holds, and lets 700 bytes stand for gigabytes, by aliases of
-aliases. So a file's events are looked through before anything is made of them.
+aliases. It makes numbers of any length, which Python computes in quadratic time or does not print. So a file's events
+are looked through before anything is made of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from megatron.basics.errors import UserError
 
 LARGEST = 1_000_000  # characters and nodes, what an alias stands for each time; promptsource's largest file has 16,722
+LONGEST_NUMBER = 40  # characters
 DEEPEST = 32  # lists and mappings in one another; the C of PyYAML knows no bound. promptsource's deepest has 5
 
 
@@ -22,7 +24,7 @@ def read_yaml(path: Path, what: str, tags: tuple[str, ...] = ()) -> Any:
     """The content of a file; mappings with one of `tags` are plain ones, every other tag of a file's own is refused.
 
     Raises UserError, "... cannot be read as {what}: ...", for what is no YAML, a key that comes twice, aliases that
-    stand for too much, lists that are too deep.
+    stand for too much, lists that are too deep, numbers that are too long.
     """
     import yaml
 
@@ -83,6 +85,8 @@ def _check(events: Iterator[Any]) -> None:
                 _refuse(event, f"the alias {event.anchor} stands for nothing before it")
             counted += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > LONGEST_NUMBER and _is_number(event):
+                _refuse(event, f"a number has more than {LONGEST_NUMBER} characters")
             size = 1 + len(event.value)
             counted += size
             if event.anchor is not None:
@@ -98,6 +102,16 @@ def _check(events: Iterator[Any]) -> None:
             _refuse(event, f"it has more than {DEEPEST} lists or mappings in one another")
         if counted > LARGEST:
             _refuse(event, f"with its aliases it has more than {LARGEST:,} characters")
+
+
+def _is_number(scalar: Any) -> bool:
+    """Whether a scalar would be one: by its tag, or, without quotes, by its form."""
+    import yaml
+
+    tag = scalar.tag
+    if tag is None and scalar.implicit[0]:
+        tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, scalar.value, (True, False))
+    return tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def _check_key(mapping: _Open, event: Any) -> None:

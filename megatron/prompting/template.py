@@ -73,5 +73,8 @@ def _listed(choices: tuple[str, ...]) -> str:
 
 def short_repr(value: object) -> str:
     """A value as an error quotes it."""
-    text = repr(value if not isinstance(value, str) or len(value) <= 60 else value[:57] + "...")
+    try:
+        text = repr(value if not isinstance(value, str) or len(value) <= 60 else value[:57] + "...")
+    except ValueError:  # of numbers that Python does not print, wherever they stand
+        return f"of the type {type(value).__name__} with too many digits to print"
     return text if len(text) <= 100 or isinstance(value, str) else text[:97] + "..."

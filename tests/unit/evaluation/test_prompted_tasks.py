@@ -148,8 +148,9 @@ def test_text_that_is_not_unicode_is_skipped(tmp_path):
 
 def test_trained_tasks_are_found_by_the_names_of_files():
     tasks = tasks_named(["rte", "hellaswag", "copa", "cb", "winogrande"])
-    prefixes = ["/somewhere/train/hellaswag", "tasks/train/super_glue/copa", "tasks/train/glue/rte", "train/super_glue"]
+    prefixes = ["/somewhere/train/hellaswag", "tasks/train/super_glue/copa", "tasks/train/glue/rte", "train/super_gl"]
     assert trained_among(tasks, prefixes) == ["rte", "hellaswag", "copa"]
+    assert trained_among(tasks, ["train/super_glue"]) == ["rte", "copa", "cb"]
     assert trained_among(tasks, ["train/winogrande/winogrande_l", "hellaswag"]) == ["hellaswag", "winogrande"]
     assert trained_among(tasks, []) == []
 

@@ -94,12 +94,38 @@ def test_what_most_examples_say_makes_none_of_them_a_copy(
     model = tasks["--tokenizer-model"]
     texts = [(f"{one['text']} {one['number']}", one["result"]) for one in numbers(0, 39)]
     assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
-    assert "sums/plain: most of its examples say, but for numbers and single words, the same" in capsys.readouterr().out
+    assert "sums/plain: 40 of its examples say, but for numbers and single words, the same" in capsys.readouterr().out
     words = [word for pair in tasks.items() for word in pair]
     with pytest.raises(
         UserError, match=r"example 39 of sums/plain is in validation sums/plain, too: inputs and target"
     ):
         main([*words, "--data-sets", "sums/plain", "--output-folder", f"{out}_strict", "--strict"])
+
+
+@pytest.mark.parametrize("others", [5, 60])
+def test_copies_are_found_among_examples_that_say_nothing_of_their_own(
+    tasks: dict[str, str], capsys: pytest.CaptureFixture[str], others: int
+) -> None:
+    """Where such examples are most of a data set, and where they are two in five."""
+    asked = {"sums/plain": {"sum": ("{{ text }} {{ number }} ||| {{ result }}", None)}}
+    write_templates(Path(tasks["--templates"]), asked)
+    data = Path(tasks["--data-dir"])
+    riddles = [{"text": riddle["text"], "number": place, "result": "12"} for place, riddle in enumerate(RIDDLES)]
+    own = [{"text": f"a sum of {number}", "number": 0, "result": str(number)} for number in range(others)]
+    seven = [{"text": "Is it even?", "number": number, "result": "no"} for number in range(7)]
+    write_lines(data / "sums/plain/train.jsonl", [*numbers(0, 20), *riddles, *own, *numbers(20, 20), *seven])
+    write_lines(data / "sums/plain/validation.jsonl", [*numbers(39, 9), {**seven[0], "number": 99}])
+    out = run(tasks)
+    texts = [(f"{one['text']} {one['number']}", one["result"]) for one in [*numbers(0, 39), *own]]
+    model = tasks["--tokenizer-model"]
+    assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
+    trained = report_of(out)["data_sets"][4]
+    assert trained["copies"] == {"held-out riddle": 2, "validation sums/plain": 8} and trained["alike"] == 40
+    assert "sums/plain: 40 of its examples say, but for" in capsys.readouterr().out
+    together = run({**tasks, "--output-folder": f"{out}_3", "--workers": "3"})
+    for ending in ("_inputs.bin", "_targets.bin", ".prepared.json"):
+        one, other = ((folder / f"train/sums/plain{ending}").read_bytes() for folder in (out, together))
+        assert one == other
 
 
 def test_a_whole_data_set_of_evaluation_under_another_name_is_not_trained_on(tasks: dict[str, str]) -> None:
@@ -110,7 +136,7 @@ def test_a_whole_data_set_of_evaluation_under_another_name_is_not_trained_on(tas
     write_lines(data / "sums/plain/train.jsonl", copied)
     out = run(tasks)
     assert report_of(out)["data_sets"][3]["templates"][0]["copied"] == 20
-    assert not report_of(out)["data_sets"][3]["too_alike"] and "sums" not in (out / "data.yaml").read_text()
+    assert not report_of(out)["data_sets"][3]["alike"] and "sums" not in (out / "data.yaml").read_text()
     write_lines(data / "animals/train.jsonl", animals(1000, 10))
     with pytest.raises(
         UserError, match=r"no prompt of .* is left to train on: 3 are empty, 37 are copied; .*report.md"

@@ -210,6 +210,29 @@ def test_text_that_is_not_unicode_is_left_out_and_told(tasks: dict[str, str]) ->
     assert pairs_of(out / "train/sums/plain", model) == encoded(texts, model)
 
 
+def test_prompts_of_evaluation_that_are_not_unicode_are_told_too(tasks: dict[str, str]) -> None:
+    """Where there are no tokens that would tell, and where the fault is in a choice that is not encoded."""
+    data = Path(tasks["--data-dir"])
+    write_lines(data / "riddles/validation.jsonl", [*RIDDLES, {"text": "half \ud800", "label": 0}])
+    (asked,) = animals(1000, 1)
+    other = {**asked, "id": "x", "question": "Is it", "food": [*asked["food"][:-1], "\udc00"], "label": 0}
+    write_lines(data / "animals/validation.jsonl", [asked, other])
+    out = run(tasks)
+    report = {(unit["role"], unit["name"]): unit["templates"] for unit in report_of(out)["data_sets"]}
+    (counts,) = report["held_out", "riddle"]
+    assert (counts["kept"], counts["unreadable"]) == (2, 1)
+    assert counts["first_left_out"] == "template 'guess' of riddles: example 2 has text that is not Unicode."
+    assert len((out / "held_out/riddle.jsonl").read_text().splitlines()) == 2
+    counts = report["validation", "animals"][0]
+    assert (counts["kept"], counts["unreadable"]) == (1, 1) and "example 1 has text that is" in counts["first_left_out"]
+    kept = expected_of_animals([asked]) + expected_of_animals([other])[1:]
+    model = tasks["--tokenizer-model"]
+    assert pairs_of(out / "validation/animals", model) == encoded(kept, model)
+    assert len((out / "validation/animals.jsonl").read_text().splitlines()) == len(kept)
+    with pytest.raises(UserError, match="example 1 has text that is not Unicode"):
+        run(tasks, "--strict")
+
+
 def test_choices_that_cannot_be_ranked_are_told(tasks: dict[str, str]) -> None:
     alike = {**animals(3, 1)[0], "food": ["grass", "grass", "hay"]}
     write_lines(Path(tasks["--data-dir"]) / "animals/train.jsonl", [*animals(0, 3), alike])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -58,12 +59,24 @@ def test_after_a_kill_the_same_command_makes_the_same_bytes(tasks: dict[str, str
 
 def test_what_has_changed_is_prepared_again(tasks: dict[str, str]) -> None:
     out = run(tasks)
-    before = {path: path.stat().st_ino for path in out.rglob("*_inputs.bin")}
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*_inputs.bin")}
     write_lines(Path(tasks["--data-dir"]) / "sums/plain/train.jsonl", sums(0, 26))
     run(tasks)
-    changed = {path.relative_to(out).as_posix() for path, inode in before.items() if path.stat().st_ino != inode}
+    changed = {path.relative_to(out).as_posix() for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"train/sums/plain_inputs.bin"}
     assert len(pairs_of(out / "train/sums/plain", tasks["--tokenizer-model"])) == 26
+
+
+def test_the_report_tells_what_is_so_now(tasks: dict[str, str]) -> None:
+    """Of what no file depends on: sizes as published, and where data that are the same lie."""
+    run(tasks)
+    mixture, data = Path(tasks["--mixture"]), Path(tasks["--data-dir"])
+    mixture.write_text(mixture.read_text().replace("examples: 40", "examples: 41"))
+    data = data.rename(data.with_name("moved"))
+    out = run({**tasks, "--data-dir": str(data)})
+    assert "- animals has 40 examples here and 41 as published." in (out / "report.md").read_text()
+    found = json.loads((out / "report.json").read_text())["data_sets"]
+    assert {Path(unit["source"]).relative_to(data).parts[0] for unit in found} == {"animals", "sums", "riddles"}
 
 
 def test_what_an_error_leaves_is_not_trained_on(tasks: dict[str, str]) -> None:

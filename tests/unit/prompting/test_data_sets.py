@@ -5,16 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tracemalloc
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import datasets
+import pyarrow
 import pyarrow.parquet
 import pytest
 from datasets.exceptions import DatasetGenerationError, DefunctDatasetError, NonMatchingSplitsSizesError
 
 from megatron.basics.errors import UserError
+from megatron.prompting import json_lines
 from megatron.prompting.data_sets import TASKS_OF_REQUESTS, DataMissing, DataSets
+from megatron.prompting.renderer import Renderer
+from megatron.prompting.template import Template
 
 EXAMPLES = [{"text": "It rained.", "label": 0}, {"text": "It snowed.", "label": 1}]
 
@@ -112,6 +119,101 @@ def test_requests_hold_each_example_once(
     write_lines(tmp_path / "oe_eval_tasks" / task / "train_rc_5shot/requests.jsonl.gz", lines)
     found = DataSets(tmp_path).find(path, configuration, "train")
     assert [*found.rows()] == [example] and found.count() == 1
+
+
+def test_a_line_is_read_no_further_than_an_example_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of .gz may be a gigabyte of one line."""
+    path = tmp_path / "imdb/train.jsonl.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n' + b" " * 40_000_000))
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", 100_000)
+    found = DataSets(tmp_path).find("imdb", None, "train")
+    tracemalloc.start()
+    for step in (found.count, lambda: [*found.rows()]):
+        with pytest.raises(
+            UserError, match=r"line 2 of .*train.jsonl.gz has more than 100,000 characters, which no exa"
+        ):
+            step()
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+    write_lines(path, [{"text": "a" * 50_000}, {"text": "b"}])
+    assert found.count() == 2
+
+
+def test_values_that_cannot_be_read_are_named_by_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet's writers do not look at texts: bytes that are no UTF-8 turn up when they are read."""
+    folder = tmp_path / "imdb"
+    folder.mkdir()
+    texts = pyarrow.array([b"rain"] * 300 + [b"\xff\xfe"] + [b"snow"] * 9)
+    texts = pyarrow.StringArray.from_buffers(len(texts), *texts.buffers()[1:])
+    broken = pyarrow.table({"label": [1] * len(texts), "text": texts})
+    pyarrow.parquet.write_table(broken, folder / "train.parquet")
+    rows = DataSets(tmp_path).find("imdb", None, "train").rows()
+    assert [next(rows)["text"] for _ in range(256)] == ["rain"] * 256
+    sentence = r"imdb/train.parquet: the column text of row 301 cannot be read \(.*; mend the data, or leave them out"
+    with pytest.raises(UserError, match=sentence):
+        next(rows)
+    datasets.Dataset(broken).save_to_disk(str(folder / "test"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **named: datasets.Dataset(broken))
+    for shelf, place in ((tmp_path, "--data-dir: .*imdb/test"), (None, "^imdb")):
+        rows = DataSets(shelf).find("imdb", None, "test").rows()
+        with pytest.raises(UserError, match=rf"{place}: row 301 cannot be read \(.*; mend the data"):
+            list(rows)
+
+
+def test_times_and_identifiers_are_what_templates_may_print(tmp_path: Path) -> None:
+    """pyarrow gives pandas' times for nanoseconds, which T0's data sets of articles have."""
+    then, long = datetime(2020, 2, 3, 4, 5, 6, 7, UTC), timedelta(days=2, microseconds=3)
+    name = UUID(int=5)
+    table = pyarrow.table(
+        {
+            "then": pyarrow.array([then, None], pyarrow.timestamp("ns", "UTC")),
+            "naive": pyarrow.array([then.replace(tzinfo=None)] * 2, pyarrow.timestamp("ns")),
+            "none": pyarrow.array([-(2**63)] * 2).cast(pyarrow.timestamp("ns")),
+            "long": pyarrow.array([long] * 2, pyarrow.duration("ns")),
+            "day": pyarrow.array([then.date()] * 2),
+            "listed": pyarrow.array([[{"then": then}]] * 2, pyarrow.list_(pyarrow.struct({"then": "timestamp[ns]"}))),
+            "name": pyarrow.ExtensionArray.from_storage(
+                pyarrow.uuid(), pyarrow.array([name.bytes] * 2, pyarrow.binary(16))
+            ),
+        }
+    )
+    (tmp_path / "news").mkdir()
+    pyarrow.parquet.write_table(table, tmp_path / "news/train.parquet")
+    row, other = DataSets(tmp_path).find("news", None, "train").rows()
+    naive = then.replace(tzinfo=None)
+    wanted = {"then": then, "naive": naive, "none": None, "long": long, "day": then.date(), "name": str(name)}
+    assert row == {**wanted, "listed": [{"then": naive}]} and other["then"] is None
+    assert {type(row[key]) for key in ("then", "naive", "long", "day")} == {datetime, timedelta, date}
+    jinja = "{{ then }} {{ long }} {{ day }} {{ listed[0].then }} {{ name }} ||| x"
+    printed = Renderer(Template("news", "when", jinja, None, True, False, (), "when", "")).render(row, 0)
+    assert printed is not None and printed.inputs == f"{then} {long} {then.date()} {naive} {name}"
+    datasets.Dataset(table.select(["then", "long"])).save_to_disk(str(tmp_path / "news/test"))
+    row, _ = DataSets(tmp_path).find("news", None, "test").rows()
+    assert [(type(value), value) for value in row.values()] == [(datetime, then), (timedelta, long)]
+
+
+@pytest.mark.parametrize("is_fetched", [True, False])
+def test_the_format_of_a_table_is_not_that_of_its_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fetched: bool
+) -> None:
+    rows = [{"text": "It rained.", "label": 0, "words": [1, 2]}, {"text": "It snowed.", "label": 1, "words": [3, 4]}]
+    for number, form in enumerate(({"type": "numpy"}, {"type": None, "columns": ["label"]}, {"type": "pandas"})):
+        table = datasets.Dataset.from_list(rows).with_format(**form)
+        table.save_to_disk(str(tmp_path / f"imdb{number}/train"))
+        monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, table=table, **named: table)
+        found = DataSets(None if is_fetched else tmp_path).find(f"imdb{number}", None, "train")
+        assert [*found.rows()] == rows == [*found.table()] and found.first() == rows[0]
+        assert type(found.first()["words"]) is list
+
+
+def test_a_folder_of_the_working_directory_is_not_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The datasets library would look there first."""
+    write_lines(tmp_path / "imdb/train.jsonl", EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"{tmp_path}/imdb has its name, .*; give --data-dir {tmp_path}, or") as told:
+        DataSets(None).find("imdb", None, "train")
+    assert not isinstance(told.value, DataMissing)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Mixtures: T0's as published, the rule of the cap, and what may not be mixed."""
 
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from megatron.basics.errors import UserError
 from megatron.prompting.mixture import read_held_out, read_mixture, template_cap
 from megatron.prompting.mixture_file import SHIPPED
 from megatron.prompting.same_examples import share_examples
-from megatron.prompting.template import Template
+from megatron.prompting.template import Template, short_repr
 
 # Sanh et al. 2022, table of appendix D, and Wang et al. 2022, section 3.4.
 PROMPTS = {
@@ -145,6 +146,17 @@ def test_t0s_tasks_are_held_out_unless_a_mixture_says_otherwise(tmp_path: Path) 
         (("allenai/winogrande", "winogrande_debiased"), ("winogrande", "winogrande_xl"), True),
         (("story_cloze", "2018"), ("story_cloze", "2016"), True),
         (("cos_e", "v1.11"), ("tau/commonsense_qa", None), True),
+        (("super_glue", None), ("super_glue", "copa"), True),
+        (("super_glue", "default"), ("aps/super_glue", "copa"), True),
+        (("super_glue_copa", None), ("super_glue", "copa"), True),
+        (("someone/super-glue-wsc-fixed", "default"), ("super_glue", "wsc.fixed"), True),
+        (("nyu-mll/glue", None), ("super_glue", "rte"), True),
+        (("glue", None), ("super_glue", "copa"), False),
+        (("glue", "mrpc"), ("super_glue", "rte"), False),
+        (("super_glue_copa", None), ("super_glue", "cb"), False),
+        (("of_ones_own", "default"), ("of_ones_own", "hard"), True),
+        (("of_ones_own", "easy"), ("of_ones_own", "hard"), False),
+        (("of_another", None), ("of_ones_own", "hard"), False),
     ],
 )
 def test_data_sets_that_share_examples(one: tuple[str, str | None], other: tuple[str, str | None], do: bool) -> None:
@@ -187,6 +199,12 @@ def test_tasks_that_would_share_a_file_or_be_the_same(tmp_path: Path) -> None:
         ("extends: t0_plus_plus\ndata_sets: [{path: SetFit/rte}]", "trains on SetFit/rte .it shares"),
         ("data_sets: [{path: imdb}, {path: super_glue, configuration: copa}]", "trains on super_glue/copa, which"),
         ("data_sets: [{path: Rowan/hellaswag}]", "trains on Rowan/hellaswag"),
+        ("data_sets: [{path: super_glue}]", "trains on super_glue .it shares examples with super_glue/"),
+        (
+            "data_sets: [{path: super_glue, configuration: default}]",
+            "trains on super_glue/default .it shares examples with super_glue/",
+        ),
+        ("data_sets: [{path: super_glue_copa}]", "trains on super_glue_copa .it shares examples with super_glue/copa"),
         ("extends: t0\nheld_out: t0_held_out\ndata_sets: [{path: x}]", "mixture .* holds out two tasks named copa"),
         ("extends: t0\nheld_out: none\ndata_sets: [{path: x}]", "holds out nothing, but what it extends does"),
         ("held_out: null\ndata_sets: [{path: x}]", "None is neither a YAML file nor one of"),
@@ -248,6 +266,42 @@ def test_a_mixture_may_not_extend_itself(tmp_path: Path) -> None:
 def test_faults_of_held_out_tasks(tmp_path: Path, task: str, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         read_held_out(mixture(tmp_path, f"tasks: [{task}]"))
+
+
+DIGITS = ("0x" + 4000 * "f", "!!int '0x" + 4000 * "f" + "'", "1" + 300_000 * ":1", "1" + 300_000 * ":1" + ".5")
+
+
+@pytest.mark.parametrize("digits", DIGITS, ids=["hex", "tagged", "base 60", "base 60 float"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cap: {}\ndata_sets: [{{path: x}}]",
+        "data_sets: [{{path: x, examples: {}}}]",
+        "data_sets: [{{path: x, templates: {}}}]",
+        "releases: {}\ndata_sets: [{{path: x}}]",
+        "releases: [{}]\ndata_sets: [{{path: x}}]",
+        "extends: {}\ndata_sets: [{{path: x}}]",
+        "held_out: {}\ndata_sets: [{{path: x}}]",
+        "tasks: [{{name: x, path: y, split: z, prompts: 3, random: {}}}]",
+    ],
+)
+def test_numbers_without_end(tmp_path: Path, text: str, digits: str) -> None:
+    """Python takes quadratic time for those to base 60, and does not print more than 4,300 digits."""
+    begun = time.process_time()
+    read = read_held_out if text.startswith("tasks") else read_mixture
+    with pytest.raises(UserError, match=r"line \d of .*: a number has more than 40 characters; mend the file"):
+        read(mixture(tmp_path, text.format(digits)))
+    assert time.process_time() - begun < 5
+
+
+def test_what_only_looks_like_a_number_may_be_long(tmp_path: Path) -> None:
+    names = ["0" * 60 + "x", "0x" + 60 * "g", "1e" + "5" * 60 + "-a"]
+    own = read_mixture(mixture(tmp_path, f"data_sets: [{{path: x, templates: [{', '.join(names)}]}}]"))
+    assert own.data_sets[0].templates == tuple(names)
+    quoted = read_mixture(mixture(tmp_path, f"data_sets: [{{path: x, templates: ['{'1' * 60}']}}]"))
+    assert quoted.data_sets[0].templates == ("1" * 60,)
+    for value in (16**4000, [16**4000], {"cap": 16**4000}):
+        assert short_repr(value) == f"of the type {type(value).__name__} with too many digits to print"
 
 
 @pytest.mark.parametrize(

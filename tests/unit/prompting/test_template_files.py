@@ -92,6 +92,8 @@ def test_the_folders_are_the_data_sets(tmp_path: Path) -> None:
         ('answer_choices: "{{ a }} ||| {{ b }}"', "answer_choices: yes", "answer_choices of the template"),
         ("reference: A paper", "reference: [a, b]", "reference of the template 'first choice' is not text"),
         ("name: first choice", f"name: {'long' * 99}", r"the name of the template 'long.*\.\.\.' has more than 200"),
+        ("name: first choice", f"name: 0x{4000 * 'f'}", "line 12 of .*: a number has more than 40 characters"),
+        ("  one:", f"  {'1' + 9999 * ':1'}:", "line 4 of .*: a number has more than 40 characters"),
         ("id: one", "id: one\n    id: two", r"line 7 of .* cannot be read as templates: it gives 'id' twice"),
         ("subset: which", "subset: which\nsubset: which", "line 3 of .*: it gives 'subset' twice"),
         ("subset: which", "subset: which\n[a]: b", "line 3 of .*: a key is not a text"),

@@ -174,7 +174,7 @@ def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
     sections = ("model", "objective_options", "data", "optimizer")
     settings = {"objective": objective}
     settings |= inherited(before, sections, given, architecture=to, objective=objective)
-    left_out = RATE if given.get("schedule") == "rewarm" else ()
+    left_out = RATE if given.get("schedule") == "rewarm" and not start.is_own else ()
     return {name: value for name, value in settings.items() if name not in left_out}
 
 

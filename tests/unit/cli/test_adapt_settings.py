@@ -167,6 +167,14 @@ def test_a_run_that_has_begun_needs_its_source_no_more(make_run: Callable[..., P
         parse_adapt(words)
 
 
+def test_a_schedule_of_its_own_begins_once(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, own = make_run("causal_decoder", "full_lm", "--lr", "0.5"), tmp_path / "own"
+    words = ["--load", str(run), "--save", str(own), "--to", "prefix_decoder", "--schedule", "rewarm"]
+    begun = parse_adapt([*words, "--lr", "0.02", "--lr-decay-style", "linear"])[0]
+    checkpoint_of(begun, own)
+    assert parse_adapt(words)[0] == begun
+
+
 @pytest.mark.parametrize(
     ("before", "flags"),
     [

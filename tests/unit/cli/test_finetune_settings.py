@@ -104,8 +104,9 @@ def test_a_schedule_that_goes_on_keeps_the_rate(run: Path, data_set: str) -> Non
 def test_a_run_that_has_begun_goes_on_by_its_own_settings(run: Path, data_set: str, tmp_path: Path) -> None:
     first, _ = finetuned(run, data_set, "--to", "prefix_decoder", "--seq-length", "300", "--lr", "0.02")
     own = checkpoint_of(first, tmp_path / "own")
-    again, _ = parse_adapt(["--load", str(run), "--save", str(own)], PURPOSE)
-    assert dataclasses.replace(again, checkpoint=first.checkpoint) == first
+    for said_again in ([], ["--schedule", "rewarm"]):
+        again, _ = parse_adapt(["--load", str(run), "--save", str(own), *said_again], PURPOSE)
+        assert dataclasses.replace(again, checkpoint=first.checkpoint) == first
 
 
 def test_data_of_another_kind(run: Path, data_set: str, inputs: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -132,6 +133,18 @@ def test_a_run_whose_answers_were_written_stands_beside_one_that_ranks():
     (axes,) = t0_chart(runs).axes
     (baseline,) = [line for line in axes.collections if line.get_label() == "random"]
     assert [segment[0][1] for segment in baseline.get_segments()] == [0.5]
+
+
+def test_templates_that_do_not_count_are_named():
+    asked, silent = prompt("asked"), prompt("silent")
+    silent.questions.clear()
+    measures = {"accuracy": Measured(0.5, 0.03), "accuracy_per_token": Measured(0.5, 0.03)}
+    own = replace(task("one", asked, silent), unmeasured=("by BLEU", "by Pearson"))
+    page = markdown([results_of("first", TaskScore(own, (PromptScore(asked, measures, 0),)))])
+    assert "one: silent: not counted, because they leave out every example" in page
+    assert "one: by BLEU, by Pearson: not counted, because they have neither choices nor a metric that is known" in page
+    assert cells(page, "one", "accuracy")[2] == "1"
+    assert "not counted" not in markdown([FIRST])
 
 
 def test_nothing_is_written_where_a_chart_cannot_be_drawn(tmp_path, monkeypatch):

@@ -101,6 +101,33 @@ def test_runs_stand_side_by_side(tmp_path, capsys):
     assert cells(page, "T0-Eval mean", "accuracy")[3:] == ["-", "0.4050 ± 0.0212 (over 2 of 4)", "0.6000 ± 0.0300"]
 
 
+def test_differences_of_means_from_the_first_run():
+    def run(name, *accuracies):  # with standard errors of 0.03 for each data set
+        return results_of(name, *(scored(f"set{n}", [value], Fraction(1, 2)) for n, value in enumerate(accuracies)))
+
+    before, after, worse = run("cd_flm", 0.5, 0.52), run("cd_mtf", 0.62, 0.49), run("nd_mtf", 0.4, 0.6)
+    page, web = (make([before, after, worse]) for make in (markdown, html_page))
+    # Means 0.51, 0.555, 0.5; each with sqrt(2 * 0.03²) / 2 = 0.021213, two of them together with 0.03.
+    for line in (
+        "cd_mtf - cd_flm: accuracy +0.0450 ± 0.0300, accuracy_per_token +0.0000 ± 0.0300, "
+        "normalised_accuracy +0.0900 ± 0.0600",
+        "nd_mtf - cd_flm: accuracy -0.0100 ± 0.0300, accuracy_per_token +0.0000 ± 0.0300, "
+        "normalised_accuracy -0.0200 ± 0.0600",
+    ):
+        assert f"\n- {line}\n" in page and f"<li>{line}</li>" in web
+    assert "means from those of cd_flm, ± sqrt(a² + b²)" in page and "as of independent answers" in web
+    other = {**before.content, "t0_eval": {**before.content["t0_eval"], "limit": 7}}
+    for others in (SECOND, Results("second", other)):
+        told = "second - cd_flm: not told, because the means are over other data sets or examples"
+        assert told in markdown([before, others])
+    for runs in (
+        [before],
+        [results_of("writes", written("one", 0.7)), after],
+        [after, Results("lm-eval", {"results": {}})],
+    ):
+        assert "Differences of the means" not in markdown(runs) + html_page(runs)
+
+
 def test_the_chart_has_bars_and_whiskers():
     (axes,) = t0_chart([FIRST, SECOND]).axes
     heights = [patch.get_height() for patch in axes.patches]

@@ -206,6 +206,15 @@ def test_a_learned_table_keeps_its_rows(make_run: Callable[..., Path]) -> None:
         adapted(run, "prefix_decoder", "--seq-length", "128")
 
 
+@pytest.mark.parametrize("kind", ["relative", "rope", "alibi"])
+def test_positions_without_weights_do_not_bind(make_run: Callable[..., Path], kind: str) -> None:
+    positions = ("--position-embedding-type", kind, "--max-position-embeddings", "512", "--seq-length", "512")
+    run = make_run("causal_decoder", "full_lm", *positions)
+    longer = adapted(run, "prefix_decoder", "--seq-length", "640")
+    assert (longer.data.seq_length, longer.model.max_position_embeddings) == (640, 640)
+    assert adapted(run, "prefix_decoder").model.max_position_embeddings == 512
+
+
 def test_an_encoder_decoder_gives_a_decoder_its_depth(make_run: Callable[..., Path]) -> None:
     flags = ("--encoder-num-layers", "3", "--decoder-num-layers", "5", "--decoder-seq-length", "512")
     run = make_run("encoder_decoder", "span_corruption", *flags)

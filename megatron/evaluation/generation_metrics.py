@@ -32,7 +32,7 @@ METRICS_BY_NAME = {
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # By what words are told apart: nothing in the place of punctuation, or a space, then also of quotes that are not ASCII.
 _PUNCTUATION: dict[tuple[str, ...], dict[int, str | None]] = {
-    SQUAD: str.maketrans("", "", string.punctuation),
+    SQUAD: dict.fromkeys(map(ord, string.punctuation)),
     TRIVIA_QA: {ord(mark): " " for mark in string.punctuation + "\u2018\u2019\u00b4"},
 }
 

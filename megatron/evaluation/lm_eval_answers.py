@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from megatron.basics.errors import RunFault
+from megatron.basics.errors import RunFault, UserError
 from megatron.basics.progress import progress
 from megatron.evaluation.answering_model import MOST_NEW_TOKENS
 from megatron.evaluation.rank_classification import Ids, Pair
@@ -107,12 +107,17 @@ class ExportedModel:
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer, as lm-eval uses it, puts before inputs and behind them."""
+        """What the tokenizer, as lm-eval uses it, puts before inputs and behind them. Raises UserError."""
         whole, plain = self.lm.tok_encode(PROBE), self._plain(PROBE)
+        if not plain:
+            return whole, []
         for begin in range(len(whole) - len(plain) + 1):
-            if plain and whole[begin : begin + len(plain)] == plain:
+            if whole[begin : begin + len(plain)] == plain:
                 return whole[:begin], whole[begin + len(plain) :]
-        return whole, []
+        raise UserError(
+            f"--hf {self.lm.tokenizer.name_or_path}: its tokenizer makes other ids of {PROBE!r} with special tokens "
+            "than without, so that inputs cannot be put between them; score the run itself with --load."
+        )
 
     @property
     def _is_split(self) -> bool:

@@ -80,7 +80,7 @@ def test_the_table_has_medians_spread_and_means():
     assert cells(page, "T0-Eval mean", "normalised_accuracy")[3:] == ["0.0000", "-0.0175 ± 0.0375 (over 2 of 4)"]
     assert cells(page, "T0-Eval mean", "accuracy_per_token")[4].startswith("0.5000")
     for note in (
-        "one: 1 prompted examples are skipped, because choices cannot be ranked; with template 'prompt 0' example 7",
+        "one: 1 prompted examples are skipped, because they cannot be asked or scored; with template 'prompt 0' exam",
         "two: the inputs of 6 prompted examples are too long",
         "missing in T0-Eval: three, four; of three, DATA has nothing of three",
         "data of one: DATA/one",
@@ -126,6 +126,21 @@ def test_differences_of_means_from_the_first_run():
         [after, Results("lm-eval", {"results": {}})],
     ):
         assert "Differences of the means" not in markdown(runs) + html_page(runs)
+
+
+def test_a_report_leaves_no_chart_of_the_one_before_it(tmp_path):
+    """Which would be of other runs, under the name that people look for."""
+    tasks = {"copa": {"acc,none": 0.6, "acc_stderr,none": 0.05}}
+    without_t0 = Results("lm-eval", {"results": tasks, "triarch": {"name": "lm-eval"}})
+    both = Results("both", {**FIRST.content, "results": tasks})
+    for runs, charts in (
+        ([both, SECOND], ["results.png", "t0_eval.png"]),
+        ([FIRST, SECOND], ["t0_eval.png"]),
+        ([without_t0, both], ["results.png", "t0_eval.png"]),
+        ([without_t0], ["results.png"]),
+    ):
+        write_report(tmp_path, runs)
+        assert sorted(path.name for path in tmp_path.glob("*.png")) == charts
 
 
 def test_the_chart_has_bars_and_whiskers():

@@ -169,12 +169,12 @@ def _inherited(start: Start, given: Mapping[str, Any]) -> dict[str, Any]:
     if optimizer.lr_decay_style in SHAPED_BY_THEIR_END and not start.is_own:
         end = optimizer.lr_decay_iters or before.batch.train_iters
         optimizer = dataclasses.replace(optimizer, lr_decay_iters=end)
-    model = ModelOptions(**_kept_model(start, given.get("from_stack"), to))
+    model = _with_rows(ModelOptions(**_kept_model(start, given.get("from_stack"), to)), given)
     before = dataclasses.replace(before, model=model, optimizer=optimizer)
     sections = ("model", "objective_options", "data", "optimizer")
     settings = {"objective": objective}
     settings |= inherited(before, sections, given, architecture=to, objective=objective)
-    left_out = RATE if given.get("schedule") == "rewarm" else ()
+    left_out = RATE if given.get("schedule") == "rewarm" and not start.is_own else ()
     return {name: value for name, value in settings.items() if name not in left_out}
 
 
@@ -185,6 +185,18 @@ def _kept_model(start: Start, stack: str | None, to: str) -> dict[str, Any]:
     )
     options = AdaptationOptions(to=to, from_stack=stack)
     return adapted_model(before.architecture, before.model, positions, options)
+
+
+def _with_rows(model: ModelOptions, given: Mapping[str, Any]) -> ModelOptions:
+    """The same with at least as many positions as rows are told to have, where positions have no weights of their own.
+
+    Those of an import are the length that somebody wrote into a config, which binds nothing.
+    """
+    positions = model.max_position_embeddings
+    if positions is None or model.position_embedding_type == "learned_absolute":
+        return model
+    rows = (given.get(name) or 0 for name in ("seq_length", "decoder_seq_length"))
+    return dataclasses.replace(model, max_position_embeddings=max(positions, *rows))
 
 
 def _load_is_named(checkpoint: CheckpointOptions) -> Iterator[str]:
@@ -210,9 +222,14 @@ def _becomes_target(
 ) -> Iterator[str]:
     """The model of the checkpoint can become the model that is asked for."""
     assert adaptation.to is not None
-    if start.is_own:
-        return  # the run goes on, and `require_same_run` says what may not change
     before = start.config
+    if start.is_own:  # the run goes on, and `require_same_run` says what else may not change
+        if adaptation.to != before.architecture:
+            yield (
+                f"--to {adaptation.to} is not the {before.architecture} of {start.folder.parent}, whose run has begun; "
+                f"pass {before.architecture}, or choose another --save."
+            )
+        return
     wrong_pair = [*pair_faults(before.architecture, adaptation)]
     yield from wrong_pair
     if not wrong_pair:

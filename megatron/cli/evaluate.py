@@ -18,13 +18,7 @@ from megatron.cli.file_checks import unwritable
 from megatron.cli.flags import parse
 from megatron.cli.run_config import world_size_from_environment
 from megatron.cli.start_up import quiet_libraries
-from megatron.cli.t0_eval import (
-    answer,
-    encode_questions,
-    read_questions,
-    say_on_standard_error,
-    training_prefixes,
-)
+from megatron.cli.t0_eval import answer, encode_questions, read_questions, say_on_standard_error
 from megatron.evaluation.eai_eval import EAI_TASKS
 from megatron.evaluation.options import EvaluationOptions, ScoredModelOptions
 from megatron.evaluation.results import T0_ENTRY
@@ -147,6 +141,8 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         raise UserError(*beyond_us)
     questions = read_questions(options, is_main=os.environ.get("RANK", "0") == "0") if options.t0_eval else None
     from megatron.cli.bound_model import bound_model
+    from megatron.cli.run_record import starts_of
+    from megatron.cli.trained_data_sets import training_prefixes
     from megatron.cli.wire import prompt_rows_of
     from megatron.evaluation.same_requests import require_same_work
     from megatron.layout import grid as grids
@@ -170,7 +166,7 @@ def _score_run(model: ScoredModelOptions, options: EvaluationOptions) -> None:
         results = _task_results(trained, tasks, options, grid) if tasks else dict(NO_TASKS)
         if questions:
             say = say_on_standard_error if grid.is_main else lambda _: None
-            training = training_prefixes(config.objective, config.data, loaded.contents.lineage)
+            training = training_prefixes(loaded.contents, starts_of(Path(str(model.load))))
             results[T0_ENTRY] = answer(questions, encoded, trained, options.limit, training=training, say=say)
         if grid.is_main:
             facts = _run_facts(model, loaded, results.pop("scoring_rule", prompt_rows.rule))

@@ -96,7 +96,7 @@ def report_in_the_way(folder: str) -> Iterator[str]:
 def write_report(folder: Path, runs: Sequence[Results]) -> None:
     """results.md, results.html and their charts, all made before one is written; of a single run first results.json.
 
-    Raises UserError.
+    A chart that they do not have is removed: it would be of an earlier report. Raises UserError.
     """
     if len(runs) == 1:
         write_json(folder / "results.json", runs[0].content)
@@ -111,3 +111,5 @@ def write_report(folder: Path, runs: Sequence[Results]) -> None:
     for name, content in files.items():
         with atomic_writer(folder / name) as file:
             file.write(content)
+    for name in {CHART_FILE, T0_CHART_FILE} - files.keys():
+        (folder / name).unlink(missing_ok=True)

@@ -98,6 +98,15 @@ def write_run_record(folder: Path, config: RunConfig, tokenizer: Tokenizer, fact
     )
 
 
+def starts_of(folder: Path) -> list[dict[str, Any]]:
+    """What run.json of a folder says of every start; nothing where it cannot be read."""
+    try:
+        starts: list[dict[str, Any]] = json.loads((folder / RUN_RECORD_NAME).read_text(encoding="utf-8"))["starts"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return starts
+
+
 def _version_of(package: str) -> str | None:
     """None for a package that is not installed: a run needs the library of its own tokenizer only."""
     try:
@@ -170,15 +179,8 @@ def require_same_run(contents: Contents, config: RunConfig, tokenizer: Tokenizer
 
 def _tell_changed_data(contents: Contents, config: RunConfig, where: Path) -> None:
     try:
-        start = json.loads((where / RUN_RECORD_NAME).read_text(encoding="utf-8"))["starts"][-1]
-        changes = [*data_changes(start["data"], data_record(config))]
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ):  # none, or of a start before data were recorded
+        changes = [*data_changes(starts_of(where)[-1]["data"], data_record(config))]
+    except (LookupError, TypeError, AttributeError):  # none, or of a start before data were recorded
         return
     if changes:
         more = f"; and {len(changes) - CHANGES_NAMED} more" if len(changes) > CHANGES_NAMED else ""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megatron.data.options import DataOptions, blend_of
 from megatron.evaluation.options import EvaluationOptions
-from megatron.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from megatron.evaluation.answering_model import AnsweringModel
@@ -105,17 +103,6 @@ def answer(
         limit=limit,
         trained_on=None if training is None else trained_among([one.task for one in questions.tasks], training),
     )
-
-
-def training_prefixes(objective: str, data: DataOptions, lineage: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Of the data sets of prompts that a run trains on; none where it trains on text.
-
-    None where the weights were made elsewhere, or learnt prompts before: nothing names those data sets.
-    """
-    if OBJECTIVES[objective].reads_pairs:
-        return [prefix for _, prefix in blend_of(data.train_data_path or data.data_path)]
-    is_known = not any(stage.get("imported") or OBJECTIVES[stage["objective"]].reads_pairs for stage in lineage)
-    return [] if is_known else None
 
 
 def say_on_standard_error(line: str) -> None:

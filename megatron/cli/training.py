@@ -73,6 +73,7 @@ def build_training(
     if facts.run_folder and grid.is_main:
         figures = {
             "iteration": start.progress.iteration,
+            "consumed_tokens": start.progress.consumed_tokens,
             "trained_before": lineage_line(start.earlier_lineage),
             "layout": grid.describe(),
             "device": device.name,

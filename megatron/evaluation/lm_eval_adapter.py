@@ -193,6 +193,7 @@ def exported_model(folder: Path, *, runs_its_code: bool, batch_size: int, device
         return AsLoaded(
             pretrained=str(folder),
             dtype=dtype,
+            softmax_dtype="float32",  # else sums of log-probabilities have the digits of the logits' dtype
             trust_remote_code=runs_its_code,
             batch_size=batch_size,
             device=device,

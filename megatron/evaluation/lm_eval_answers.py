@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from megatron.basics.errors import RunFault, UserError
 from megatron.basics.progress import progress
 from megatron.evaluation.answering_model import MOST_NEW_TOKENS
 from megatron.evaluation.rank_classification import Ids, Pair
@@ -47,11 +49,15 @@ class ExportedModel:
         return int(self.lm.max_length) + 1 - new_tokens - around
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[float]:
-        """Every pair for itself."""
+        """Every pair for itself. Raises RunFault for values that are not finite: any choice would be the likeliest."""
         requests = [((str(number), ""), self._read(inputs), [*rest]) for number, (inputs, rest) in enumerate(pairs)]
-        return [
-            float(value) for value, _ in self.lm._loglikelihood_tokens(requests, disable_tqdm=not sys.stderr.isatty())
-        ]
+        scored = self.lm._loglikelihood_tokens(requests, disable_tqdm=not sys.stderr.isatty())
+        values = [float(value) for value, _ in scored]
+        if not all(map(math.isfinite, values)):
+            dtype = self.lm.model.dtype
+            mend = "its weights are damaged" if dtype == torch.float32 else "use --dtype float32"
+            raise RunFault(f"the model's log-likelihoods are not finite in {dtype}; {mend}.")
+        return values
 
     @property
     def new_tokens(self) -> int:
@@ -101,12 +107,17 @@ class ExportedModel:
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer, as lm-eval uses it, puts before inputs and behind them."""
+        """What the tokenizer, as lm-eval uses it, puts before inputs and behind them. Raises UserError."""
         whole, plain = self.lm.tok_encode(PROBE), self._plain(PROBE)
+        if not plain:
+            return whole, []
         for begin in range(len(whole) - len(plain) + 1):
-            if plain and whole[begin : begin + len(plain)] == plain:
+            if whole[begin : begin + len(plain)] == plain:
                 return whole[:begin], whole[begin + len(plain) :]
-        return whole, []
+        raise UserError(
+            f"--hf {self.lm.tokenizer.name_or_path}: its tokenizer makes other ids of {PROBE!r} with special tokens "
+            "than without, so that inputs cannot be put between them; score the run itself with --load."
+        )
 
     @property
     def _is_split(self) -> bool:

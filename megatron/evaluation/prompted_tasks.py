@@ -71,7 +71,8 @@ class PromptedTask:
 def tasks_named(names: Sequence[str]) -> tuple[HeldOutTask, ...]:
     """The study's list, or of it the tasks that are named, and all tasks of YAML files in the form of that list.
 
-    Raises UserError for names that are not known, and for two tasks of one name.
+    Raises UserError for names that are not known, for two tasks of one name, and for two of one split, which would
+    count twice in the mean.
     """
     study = {task.name: task for task in read_held_out(LIST_OF_THE_STUDY)}
     if not names:
@@ -89,6 +90,13 @@ def tasks_named(names: Sequence[str]) -> tuple[HeldOutTask, ...]:
     twice = sorted({task.name for task in found if sum(task.name == other.name for other in found) > 1})
     if twice:
         raise UserError(f"--t0-tasks has {', '.join(twice)} twice; leave one out, or give it another name.")
+    first_of: dict[tuple[str, str], str] = {}
+    for task in found:
+        first = first_of.setdefault((task.data_set, task.split), task.name)
+        if first != task.name:
+            raise UserError(
+                f"--t0-tasks has {task.split} of {task.data_set} as {first} and as {task.name}; leave one out."
+            )
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from megatron.evaluation import t0_report
+from megatron.evaluation import t0_differences, t0_report
 from megatron.evaluation.eai_eval import BY_TASK, NUM_AGGREGATED, EaiMean, eai_mean, standard_error_name
 from megatron.evaluation.random_accuracy import METRICS_OF_CHOICES
 from megatron.evaluation.results import NOT_THERE, Results, number, with_error
@@ -51,6 +51,9 @@ def markdown(runs: Sequence[Results]) -> str:
     if has_t0(runs):
         lines += ["", f"## {t0_report.TITLE}", "", *_markdown_table(t0_report.t0_table(runs))]
         lines += ["", t0_report.EXPLANATION]
+        differences = [*t0_differences.t0_differences(runs)]
+        if differences:
+            lines += ["", t0_differences.explanation(runs), "", *(f"- {line}" for line in differences)]
     for run in runs:
         lines += ["", f"**{run.name}**", "", *(f"- {note}" for note in _notes(run))]
     return "\n".join(lines) + "\n"
@@ -71,9 +74,11 @@ def html_page(runs: Sequence[Results]) -> str:
     if has_t0(runs):
         parts.append(f"<h2>{t0_report.TITLE}</h2>")
         parts += _html_section(t0_report.t0_table(runs), html.escape(t0_report.EXPLANATION), t0_report.CHART_FILE)
+        differences = [*t0_differences.t0_differences(runs)]
+        if differences:
+            parts += [f"<p>{html.escape(t0_differences.explanation(runs))}</p>", _html_list(differences)]
     for run in runs:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(run))
-        parts.append(f"<h2>{html.escape(run.name)}</h2><ul>{notes}</ul>")
+        parts.append(f"<h2>{html.escape(run.name)}</h2>{_html_list(_notes(run))}")
     return "\n".join(parts) + "</html>\n"
 
 
@@ -213,6 +218,10 @@ def _html_section(rows: Iterable[Sequence[str]], explanation: str, chart: str) -
     yield from (_html_line(cells, "td") for cells in body)
     yield f"</tbody></table><p>{explanation}</p>"
     yield f'<p><img src="{chart}" alt="bar chart of the accuracies" style="max-width:100%"></p>'
+
+
+def _html_list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

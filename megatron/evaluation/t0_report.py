@@ -60,7 +60,7 @@ def t0_notes(run: Results) -> Iterator[str]:
         if skipped:
             count, first = sum(prompt["skipped"] for prompt in skipped), skipped[0]
             yield (
-                f"{name}: {count} prompted examples are skipped, because choices cannot be ranked; with template "
+                f"{name}: {count} prompted examples are skipped, because they cannot be asked or scored; with template "
                 f"{first['template']!r} {first['first_skipped']}"
             )
         cut = sum(prompt["inputs_cut"] for prompt in prompts)

@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
+from megatron.objectives.end_token import without_end
 from megatron.objectives.options import ObjectiveOptions
-from megatron.objectives.span_corruption import without_end
 from megatron.records.example import SequencePair
 from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens

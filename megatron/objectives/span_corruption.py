@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
+from megatron.objectives.end_token import without_end
 from megatron.objectives.noise_spans import NoiseSpans, corrupt_rows, words_of_row
 from megatron.objectives.options import ObjectiveOptions
 from megatron.objectives.protocol import Objective
@@ -110,11 +111,6 @@ def corrupt(
     seeds = np.array([draws.hand_over(words_of_row(spans))], np.uint64)
     inputs, targets = corrupt_rows(tokens[np.newaxis], seeds, sentinels, noise, spans)
     return inputs[0], targets[0]
-
-
-def without_end(tokens: NDArray[np.int32], end_token: int) -> NDArray[np.int32]:
-    """The tokens but for an end token at their end, because complete examples get one of their own."""
-    return tokens[:-1] if len(tokens) and tokens[-1] == end_token else tokens
 
 
 def require_sentinels(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from megatron.basics.draws import Draws
 from megatron.basics.errors import UserError
+from megatron.objectives.end_token import without_end
 from megatron.objectives.noise_spans import NoiseSpans
 from megatron.objectives.options import ObjectiveOptions
-from megatron.objectives.span_corruption import corrupt, require_sentinels, without_end
+from megatron.objectives.span_corruption import corrupt, require_sentinels
 from megatron.records.example import SequencePair
 from megatron.records.room import Room, Size
 from megatron.records.special_tokens import SpecialTokens

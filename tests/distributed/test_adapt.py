@@ -4,17 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import WORDS, TinyCorpus
+from conftest import TinyCorpus
 from faults import Fault
 from run_folder import iterations_of, lineage_of, losses_of, tensors_of
 from safetensors import safe_open
+from task_files import write_task
 from trainer import Trainer
-
-from megatron.data.token_file_writer import token_dtype, token_file_writer
-from megatron.tokenization.tokenizer import load_tokenizer
 
 SHAPE = {"num_attention_heads": 4, "num_query_groups": 2, "activation": "swiglu", "position_embedding_type": "relative"}
 STEPS = 4
@@ -136,21 +133,6 @@ def test_finetuning_on_tasks_goes_on_under_another_layout(
     assert list(losses_of(whole)) == [1, 2, 3, 4]
     assert losses_of(resumed) == pytest.approx(losses_of(whole), rel=1e-4)
     assert lineage_of(resumed, 4)[1]["objective"] == "multitask"
-
-
-def write_task(corpus: TinyCorpus, prefix: Path, examples: int) -> str:
-    """Sentences to be answered with one of their words: the files of a data set."""
-    tokenizer = load_tokenizer("SentencePieceTokenizer", corpus.tokenizer)
-    dtype = token_dtype(tokenizer.vocabulary_size)
-    told = " ".join(WORDS).split()
-    rng = np.random.default_rng(examples)
-    texts = [" ".join(rng.choice(told, rng.integers(2, 9))) for _ in range(examples)]
-    for suffix, side in (("_inputs", texts), ("_targets", [text.split()[-1] for text in texts])):
-        with token_file_writer(f"{prefix}{suffix}", dtype) as writer:
-            tokens = [part.astype(dtype) for part in tokenizer.encode_batch(side)]
-            writer.append(np.concatenate(tokens), np.array([len(part) for part in tokens], np.int32))
-            writer.seal(tokenizer, None)
-    return str(prefix)
 
 
 def test_what_it_refuses(causal: Path, trainer: Trainer, tmp_path: Path) -> None:

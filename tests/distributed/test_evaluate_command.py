@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import WORDS
+from conftest import WORDS, TinyCorpus
 from launch import first_traceback, torchrun
+from task_files import write_task
+from trainer import Trainer
 
 TENSOR, PIPELINE = ["--tensor-model-parallel-size", "2"], ["--pipeline-model-parallel-size", "2"]
 ARCHITECTURES = ("causal_decoder", "prefix_decoder", "encoder_decoder")
@@ -87,6 +89,17 @@ def write_tasks(folder: Path) -> None:
         (folder / place / "words" / "validation.jsonl").write_text("".join(lines))
 
 
+def finetuned_on_words(folder: Path, corpus: TinyCorpus, trainer: Trainer) -> Path:
+    """A run that was trained further on prompts of the data set that T0-Eval asks about, and of another one."""
+    run = folder / "run_finetuned"
+    tasks = [write_task(corpus, folder / name, 20) for name in ("words", "others")]
+    told = {"data_path": " ".join(["1", tasks[0], "1", tasks[1]]), "split": "1,0,0", "train_iters": 2, "save": run}
+    told |= {"load": folder / "run_causal_decoder", "global_batch_size": 2, "eval_iters": 0, "device": "cpu"}
+    flags = [[f"--{name.replace('_', '-')}", *str(value).split()] for name, value in told.items()]
+    trainer.finish([word for words in flags for word in words], architecture="finetune_t0")
+    return run
+
+
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def folder(request, tiny_corpus, trainer, tmp_path_factory):
     """Reports of every architecture, of one process and of many."""
@@ -104,6 +117,8 @@ def folder(request, tiny_corpus, trainer, tmp_path_factory):
             report = ["--output-path", str(folder / name)]
             job = {"alone": name != architecture, "answers": str(folder / "answers"), "study": []}
             jobs.append(job | {"words": [*words, *report, *more]})
+    trained = ["--load", str(finetuned_on_words(folder, tiny_corpus, trainer)), *words[2:]]
+    jobs.append({**jobs[0], "words": [*trained, "--output-path", str(folder / "finetuned")]})
     for place in ("other", "lack"):
         (folder / place).mkdir()
         elsewhere = [str(folder / place) + "{rank}" if word == str(folder / "data") else word for word in words]
@@ -133,6 +148,7 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
     }
     assert shared["triarch"]["random"] == {"choices": 0.25}
     assert shared["t0_eval"] == alone["t0_eval"]
+    assert shared["t0_eval"]["trained_on"] == []  # but text
     prompts = {prompt["id"]: prompt["metrics"].keys() for prompt in shared["t0_eval"]["tasks"]["words"]["prompts"]}
     assert prompts == {
         "ask": {"accuracy", "accuracy_per_token"},
@@ -145,6 +161,12 @@ def test_every_layout_has_the_results_of_one_process(folder, architecture):
         "results.png",
         "t0_eval.png",
     ]
+
+
+def test_a_task_that_a_run_was_trained_on_is_named(folder):
+    results = json.loads((folder / "finetuned" / "results.json").read_text())
+    assert results["t0_eval"]["trained_on"] == ["words"]
+    assert "trained on their data sets: words" in (folder / "finetuned" / "results.md").read_text()
 
 
 def test_ranks_that_read_different_tasks_end_with_a_sentence(folder):

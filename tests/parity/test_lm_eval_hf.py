@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from megatron.architectures.registry import ARCHITECTURES
 from megatron.architectures.row_rules import RowRules
+from megatron.basics.errors import RunFault, UserError
 from megatron.conversion.registry import FAMILIES
 from megatron.evaluation.answering_model import TrainedModel
 from megatron.evaluation.encoded_prompts import encode_tasks
@@ -213,6 +214,39 @@ def test_t0_eval_is_equal_for_an_exported_folder(both):
     if lm.backend == "seq2seq":  # a folder does not know the length of the decoder's rows
         second = [text[: len(own)] for own, text in zip(first, second, strict=True)]
     assert first == second
+
+
+def test_log_likelihoods_of_a_folder_in_bfloat16_are_sums_in_float32(gpt2, tmp_path):
+    gpt2[0].save_pretrained(tmp_path)
+    tokenizer_of_words().save_pretrained(tmp_path)
+    lm = exported_model(tmp_path, runs_its_code=False, batch_size=1, device="cpu", dtype="bfloat16")
+    inputs, target = (5, 6, 9), (8, 9, 4, 7, END)
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([[*inputs, *target[:-1]]])).logits[0, len(inputs) - 1 :]
+    assert logits.dtype == torch.bfloat16
+    wanted = logits.double().log_softmax(-1)[range(len(target)), target].sum()
+    model = ExportedModel(lm)
+    assert model.log_likelihoods([(inputs, target)]) == pytest.approx([float(wanted)], abs=1e-4)
+    lm.model.lm_head.weight.data[3] = torch.nan
+    with pytest.raises(RunFault, match=r"not finite in torch\.bfloat16; use --dtype float32"):
+        model.log_likelihoods([(inputs, target)])
+
+
+@pytest.mark.parametrize(
+    ("whole", "plain", "row"), [([1, 5, 2], [5], [1, 8, 2]), ([1], [], [1, 8]), ([1, 6, 2], [5], None)]
+)
+def test_what_a_tokenizer_puts_around_inputs(whole, plain, row):
+    """Never the probe itself, where its ids change beside special tokens."""
+    lm = SimpleNamespace(
+        tok_encode=lambda _, add_special_tokens=True: whole if add_special_tokens else plain,
+        tokenizer=SimpleNamespace(name_or_path="exports/first"),
+        prefix_token_id=0,
+    )
+    if row is None:
+        with pytest.raises(UserError, match="--hf exports/first: its tokenizer makes other ids of 'a'"):
+            ExportedModel(lm)._read([8])
+    else:
+        assert ExportedModel(lm)._read([8]) == row
 
 
 def test_inputs_that_are_cut_keep_their_start_token(gpt2):

@@ -167,6 +167,14 @@ def test_a_run_that_has_begun_needs_its_source_no_more(make_run: Callable[..., P
         parse_adapt(words)
 
 
+def test_a_schedule_of_its_own_begins_once(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, own = make_run("causal_decoder", "full_lm", "--lr", "0.5"), tmp_path / "own"
+    words = ["--load", str(run), "--save", str(own), "--to", "prefix_decoder", "--schedule", "rewarm"]
+    begun = parse_adapt([*words, "--lr", "0.02", "--lr-decay-style", "linear"])[0]
+    checkpoint_of(begun, own)
+    assert parse_adapt(words)[0] == begun
+
+
 @pytest.mark.parametrize(
     ("before", "flags"),
     [
@@ -196,6 +204,15 @@ def test_a_learned_table_keeps_its_rows(make_run: Callable[..., Path]) -> None:
     assert adapted(run, "prefix_decoder", "--seq-length", "32").model.max_position_embeddings == 64
     with pytest.raises(UserError, match="--max-position-embeddings 64 is less than --seq-length 128"):
         adapted(run, "prefix_decoder", "--seq-length", "128")
+
+
+@pytest.mark.parametrize("kind", ["relative", "rope", "alibi"])
+def test_positions_without_weights_do_not_bind(make_run: Callable[..., Path], kind: str) -> None:
+    positions = ("--position-embedding-type", kind, "--max-position-embeddings", "512", "--seq-length", "512")
+    run = make_run("causal_decoder", "full_lm", *positions)
+    longer = adapted(run, "prefix_decoder", "--seq-length", "640")
+    assert (longer.data.seq_length, longer.model.max_position_embeddings) == (640, 640)
+    assert adapted(run, "prefix_decoder").model.max_position_embeddings == 512
 
 
 def test_an_encoder_decoder_gives_a_decoder_its_depth(make_run: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ from megatron.cli.adapt import parse_adapt
 from megatron.cli.figures import has_plainly_causal_masks
 from megatron.cli.finetune import PURPOSE
 from megatron.cli.run_config import RunConfig, parse_pretrain
+from megatron.data.options import DataOptions
 from megatron.loop.options import OptimizerOptions
 
 SOURCE_LENGTH = 96
@@ -87,6 +88,38 @@ def test_rows_are_no_longer_than_the_positions_that_were_learnt(run: Path, data_
         finetuned(run, data_set, "--seq-length", "1280")
 
 
+RELATIVE = ("--position-embedding-type", "relative", "--max-position-embeddings", "512")
+
+
+@pytest.mark.parametrize("run", [RELATIVE, ("--max-position-embeddings", "512")], indirect=True)
+def test_positions_that_nobody_learnt_do_not_bind(run: Path, data_set: str, tmp_path: Path) -> None:
+    """An import of a T5 has 512 of them: the length of its pretraining's rows."""
+    config, _ = finetuned(run, data_set, "--to", "encoder_decoder")
+    assert (config.data.seq_length, config.data.decoder_seq_length) == (1024, 256)
+    assert config.model.max_position_embeddings == 1024
+    assert finetuned(run, data_set)[0].model.max_position_embeddings == 1280
+    config, _ = finetuned(run, data_set, "--seq-length", "2000", "--save", str(tmp_path / "own"))
+    assert (config.data.seq_length, config.model.max_position_embeddings) == (2000, 2000)
+    own = checkpoint_of(config, tmp_path / "own")
+    assert parse_adapt(["--load", str(run), "--save", str(own)], PURPOSE)[0].model == config.model
+    assert finetuned(run, data_set, "--seq-length", "300")[0].model.max_position_embeddings == 512
+    with pytest.raises(UserError, match="--max-position-embeddings 600 is less than --seq-length 1280"):
+        finetuned(run, data_set, "--max-position-embeddings", "600")
+
+
+@pytest.mark.parametrize(
+    "run", [("--optimizer", "adam", "--adam-beta2", "0.9"), ("--optimizer", "adafactor")], indirect=True
+)
+def test_an_optimizer_whose_state_is_kept_stays_what_it_was(run: Path, data_set: str) -> None:
+    source = parse_adapt(["--load", str(run), "--to", "causal_decoder"])[0].optimizer
+    config, options = finetuned(run, data_set, "--optimizer-state", "keep")
+    assert (options.optimizer_state, options.schedule) == ("keep", "rewarm")
+    rate = 1e-3 if source.optimizer == "adafactor" else OptimizerOptions.lr
+    assert config.optimizer == OptimizerOptions(
+        optimizer=source.optimizer, adam_beta2=source.adam_beta2, lr=rate, lr_decay_style="constant"
+    )
+
+
 def test_what_is_given_wins(run: Path, data_set: str) -> None:
     flags = ("--seq-length", "300", "--hidden-dropout", "0", "--lr", "0.01", "--lr-decay-style", "linear")
     config, _ = finetuned(run, data_set, *flags, "--optimizer-state", "keep", "--optimizer", "adam")
@@ -104,8 +137,29 @@ def test_a_schedule_that_goes_on_keeps_the_rate(run: Path, data_set: str) -> Non
 def test_a_run_that_has_begun_goes_on_by_its_own_settings(run: Path, data_set: str, tmp_path: Path) -> None:
     first, _ = finetuned(run, data_set, "--to", "prefix_decoder", "--seq-length", "300", "--lr", "0.02")
     own = checkpoint_of(first, tmp_path / "own")
-    again, _ = parse_adapt(["--load", str(run), "--save", str(own)], PURPOSE)
-    assert dataclasses.replace(again, checkpoint=first.checkpoint) == first
+    for said_again in ([], ["--schedule", "rewarm"]):
+        again, _ = parse_adapt(["--load", str(run), "--save", str(own), *said_again], PURPOSE)
+        assert dataclasses.replace(again, checkpoint=first.checkpoint) == first
+
+
+def test_a_run_that_has_begun_becomes_no_other(run: Path, data_set: str, tmp_path: Path) -> None:
+    first, _ = finetuned(run, data_set, "--to", "prefix_decoder")
+    own = checkpoint_of(first, tmp_path / "own")
+    with pytest.raises(UserError) as caught:
+        finetuned(run, data_set, "--save", str(own), "--to", "causal_decoder")
+    assert caught.value.faults == (
+        f"--to causal_decoder is not the prefix_decoder of {own}, whose run has begun; pass prefix_decoder, or choose "
+        "another --save.",
+    )
+
+
+def test_data_are_named_anew(run: Path, data_set: str, tmp_path: Path) -> None:
+    """A finetuned run is finetuned on other tasks, or on the same; its share for validation was one of its data."""
+    first, _ = finetuned(run, data_set, "--split", "1,1,0")
+    source = checkpoint_of(first, tmp_path / "first")
+    with pytest.raises(UserError, match="--data-path is missing; give the PREFIX of a data set"):
+        parse_adapt(["--load", str(source)], PURPOSE)
+    assert finetuned(source, data_set)[0].data.split == DataOptions.split
 
 
 def test_data_of_another_kind(run: Path, data_set: str, inputs: Path) -> None:

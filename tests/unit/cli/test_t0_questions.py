@@ -1,10 +1,9 @@
-"""What is the same for all ranks of T0-Eval, and which data sets a run trains on."""
+"""What is the same for all ranks of T0-Eval."""
 
 from dataclasses import replace
 from fractions import Fraction
 
-from megatron.cli.t0_eval import T0Questions, training_prefixes
-from megatron.data.options import DataOptions
+from megatron.cli.t0_eval import T0Questions
 from megatron.evaluation.prompted_tasks import PromptedExamples, PromptedTask
 from megatron.prompting.mixture import HeldOutTask
 from megatron.prompting.template import Prompted, Template
@@ -29,13 +28,3 @@ def test_the_outline_is_of_contents():
     assert outline(question) == outline(replace(question))
     assert len({str(outline(one)) for one in (question, *others)}) == 5
     assert outline(question, question) != outline(question)
-
-
-def test_the_data_sets_of_a_run_are_those_of_prompts():
-    blend = DataOptions(data_path=["1", "tasks/train/a", "2", "tasks/train/b"])
-    text, prompts = {"objective": "full_lm"}, {"objective": "multitask"}
-    assert training_prefixes("full_lm", blend, [text, text]) == []
-    assert training_prefixes("multitask", blend, [text, prompts]) == ["tasks/train/a", "tasks/train/b"]
-    assert training_prefixes("multitask", DataOptions(train_data_path=["only"]), [prompts]) == ["only"]
-    for earlier in (prompts, {"imported": "t5", "objective": None}):  # whose data nothing names
-        assert training_prefixes("full_lm", blend, [earlier, text]) is None

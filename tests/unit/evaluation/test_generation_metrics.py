@@ -16,12 +16,30 @@ ROUGE = ("rouge1", "rouge2", "rougeLsum")
         ("tower of Eiffel tower", ["Eiffel tower"], 0, 2 * 2 / 6),
         ("Rome", ["Paris", "Rome"], 1, 1),
         ("", ["Paris"], 0, 0),
-        ("A", ["a"], 1, 1),  # an article is all there is
-        ("+", ["-"], 0, 0),
+        ("A", ["a"], 1, 0),  # an article is all there is
+        ("+", ["-"], 1, 0),
+        ("twenty-one", ["twentyone"], 1, 1),
+        ("\u2018Rome\u2019", ["Rome"], 0, 0),
     ],
 )
 def test_answers_of_a_few_words(written, targets, exact, f1):
     assert measure(QA, written, targets) == {"squad_exact_match": exact, "f1": pytest.approx(f1)}
+
+
+@pytest.mark.parametrize(
+    ("written", "targets", "exact", "f1"),
+    [
+        ("twenty-one", ["twenty one"], 1, 1),
+        ("twenty-one", ["twentyone"], 0, 0),
+        ("The \u2018Eiffel_Tower\u2019\u00b4`", ["eiffel tower"], 1, 1),
+        ("it\u2019s", ["it"], 0, 2 / 3),
+        ("The-end", ["end"], 1, 1),  # an article that a mark parts from its word is one, too
+        ("Rome", ["Paris", "Rome"], 1, 1),
+    ],
+)
+def test_trivia_parts_words_at_punctuation(written, targets, exact, f1):
+    found = measure(metrics_of(("Trivia QA",)), written, targets)
+    assert found == {"trivia_qa_exact_match": exact, "trivia_qa_f1": pytest.approx(f1)}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +70,6 @@ def test_rouge_l_is_of_sentences_as_t5_parts_them():
 def test_metrics_by_the_names_of_templates():
     assert metrics_of(("BLEU", "ROUGE")) == ROUGE
     assert metrics_of(("Squad", "Accuracy")) == (*QA, "exact_match")
-    assert metrics_of(("BLEU", "Pearson Correlation")) == ()
+    assert metrics_of(("BLEU", "Pearson Correlation", "Span Squad")) == ()
     for metrics in METRICS_BY_NAME.values():
         assert set(measure(metrics, "a text", ["a text"]).values()) == {1.0}

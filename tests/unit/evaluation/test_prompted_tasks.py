@@ -165,3 +165,11 @@ def test_tasks_by_name(tmp_path):
         tasks_named(["coba"])
     with pytest.raises(UserError, match="--t0-tasks has copa twice"):
         tasks_named(["copa", own])
+    renamed = tmp_path / "renamed.yaml"
+    entry = "{name: mine, path: super_glue, configuration: rte, split: validation, prompts: 10, random: 1/2}"
+    renamed.write_text(f"tasks: [{entry}]")
+    twice = "--t0-tasks has validation of super_glue/rte as rte and as mine; leave one out"
+    with pytest.raises(UserError, match=twice):
+        tasks_named(["rte", str(renamed)])
+    renamed.write_text(f"tasks: [{entry.replace('validation', 'train')}]")
+    assert [task.name for task in tasks_named(["rte", str(renamed)])] == ["rte", "mine"]

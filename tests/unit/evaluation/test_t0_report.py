@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_table_has_medians_spread_and_means():
     assert cells(page, "T0-Eval mean", "normalised_accuracy")[3:] == ["0.0000", "-0.0175 ± 0.0375 (over 2 of 4)"]
     assert cells(page, "T0-Eval mean", "accuracy_per_token")[4].startswith("0.5000")
     for note in (
-        "one: 1 prompted examples are skipped, because choices cannot be ranked; with template 'prompt 0' example 7",
+        "one: 1 prompted examples are skipped, because they cannot be asked or scored; with template 'prompt 0' exam",
         "two: the inputs of 6 prompted examples are too long",
         "missing in T0-Eval: three, four; of three, DATA has nothing of three",
         "data of one: DATA/one",
@@ -98,6 +99,48 @@ def test_runs_stand_side_by_side(tmp_path, capsys):
     page = capsys.readouterr().out
     assert cells(page, "two", "accuracy")[4:] == ["0.3100 [0.3000 to 0.3200] ± 0.0300", "-"]
     assert cells(page, "T0-Eval mean", "accuracy")[3:] == ["-", "0.4050 ± 0.0212 (over 2 of 4)", "0.6000 ± 0.0300"]
+
+
+def test_differences_of_means_from_the_first_run():
+    def run(name, *accuracies):  # with standard errors of 0.03 for each data set
+        return results_of(name, *(scored(f"set{n}", [value], Fraction(1, 2)) for n, value in enumerate(accuracies)))
+
+    before, after, worse = run("cd_flm", 0.5, 0.52), run("cd_mtf", 0.62, 0.49), run("nd_mtf", 0.4, 0.6)
+    page, web = (make([before, after, worse]) for make in (markdown, html_page))
+    # Means 0.51, 0.555, 0.5; each with sqrt(2 * 0.03²) / 2 = 0.021213, two of them together with 0.03.
+    for line in (
+        "cd_mtf - cd_flm: accuracy +0.0450 ± 0.0300, accuracy_per_token +0.0000 ± 0.0300, "
+        "normalised_accuracy +0.0900 ± 0.0600",
+        "nd_mtf - cd_flm: accuracy -0.0100 ± 0.0300, accuracy_per_token +0.0000 ± 0.0300, "
+        "normalised_accuracy -0.0200 ± 0.0600",
+    ):
+        assert f"\n- {line}\n" in page and f"<li>{line}</li>" in web
+    assert "means from those of cd_flm, ± sqrt(a² + b²)" in page and "as of independent answers" in web
+    other = {**before.content, "t0_eval": {**before.content["t0_eval"], "limit": 7}}
+    for others in (SECOND, Results("second", other)):
+        told = "second - cd_flm: not told, because the means are over other data sets or examples"
+        assert told in markdown([before, others])
+    for runs in (
+        [before],
+        [results_of("writes", written("one", 0.7)), after],
+        [after, Results("lm-eval", {"results": {}})],
+    ):
+        assert "Differences of the means" not in markdown(runs) + html_page(runs)
+
+
+def test_a_report_leaves_no_chart_of_the_one_before_it(tmp_path):
+    """Which would be of other runs, under the name that people look for."""
+    tasks = {"copa": {"acc,none": 0.6, "acc_stderr,none": 0.05}}
+    without_t0 = Results("lm-eval", {"results": tasks, "triarch": {"name": "lm-eval"}})
+    both = Results("both", {**FIRST.content, "results": tasks})
+    for runs, charts in (
+        ([both, SECOND], ["results.png", "t0_eval.png"]),
+        ([FIRST, SECOND], ["t0_eval.png"]),
+        ([without_t0, both], ["results.png", "t0_eval.png"]),
+        ([without_t0], ["results.png"]),
+    ):
+        write_report(tmp_path, runs)
+        assert sorted(path.name for path in tmp_path.glob("*.png")) == charts
 
 
 def test_the_chart_has_bars_and_whiskers():
@@ -132,6 +175,18 @@ def test_a_run_whose_answers_were_written_stands_beside_one_that_ranks():
     (axes,) = t0_chart(runs).axes
     (baseline,) = [line for line in axes.collections if line.get_label() == "random"]
     assert [segment[0][1] for segment in baseline.get_segments()] == [0.5]
+
+
+def test_templates_that_do_not_count_are_named():
+    asked, silent = prompt("asked"), prompt("silent")
+    silent.questions.clear()
+    measures = {"accuracy": Measured(0.5, 0.03), "accuracy_per_token": Measured(0.5, 0.03)}
+    own = replace(task("one", asked, silent), unmeasured=("by BLEU", "by Pearson"))
+    page = markdown([results_of("first", TaskScore(own, (PromptScore(asked, measures, 0),)))])
+    assert "one: silent: not counted, because they leave out every example" in page
+    assert "one: by BLEU, by Pearson: not counted, because they have neither choices nor a metric that is known" in page
+    assert cells(page, "one", "accuracy")[2] == "1"
+    assert "not counted" not in markdown([FIRST])
 
 
 def test_nothing_is_written_where_a_chart_cannot_be_drawn(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@
 # Time:     prompts take 4 minutes of CPU time; then a decoder's step of pretraining took 1.9 s, of finetuning 2.5 s, so
 #           that 1,000 of each are 73 minutes and nd 42 more. At its full length the script has not been run yet
 #
-# Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the same
-# variables: a model that is scored already is scored again only where it was trained further.
+# Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
+# same variables: a model that is scored already is scored again only where it was trained further.
 #
 # MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from cd's
 #                   pretraining, as the study's CD:FLM -> ND:MT-F
@@ -38,17 +38,17 @@ for model in $MODELS; do
 done
 case $SIZE in
 laptop)
-    PRETRAIN_STEPS=${PRETRAIN_STEPS:-500} FINETUNE_STEPS=${FINETUNE_STEPS:-600} LIMIT=${LIMIT-500}
-    DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
-    # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12 tokens
-    # and will see each prompt once; this one sees a tenth of them, and would hardly move.
-    FINETUNING=(--lr 0.01 --lr-decay-style inverse-square-root --lr-hold-iters 100)
-    FINETUNING+=(--hidden-dropout 0 --attention-dropout 0)
+    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-500}
+    DEVICE=cpu PROCESSES=2 MICRO_BATCH=2 BATCH=4
+    # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12
+    # tokens. This one would hardly move, and sees a tenth of its prompts, once.
+    FINETUNING=(--lr 0.01 --lr-decay-style inverse-square-root --lr-hold-iters 200)
+    FINETUNING+=(--hidden-dropout 0 --attention-dropout 0 --eval-interval 200 --eval-iters 16)
     ;;
 gpu)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
     DEVICE=cuda PROCESSES=gpu MICRO_BATCH=8 BATCH=64
-    FINETUNING=()
+    FINETUNING=(--eval-interval 200 --eval-iters 8)
     if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
         echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
         exit 2

@@ -214,11 +214,24 @@ for model in $MODELS; do
     score "${model}_mtf"
 done
 
-step "before and after"
-for part in trained held_out; do
-    results=()
-    for run in $(printf '%s\n' "${RUNS[@]}" | awk '!seen[$0]++'); do
-        results+=("$SCORES/$part/$run/results.json")
+# compare NAME RUN...: a table of each part, and the differences of means from those of the first run.
+compare() {
+    local name=$1 part run results
+    shift
+    for part in trained held_out; do
+        results=()
+        for run in "$@"; do results+=("$SCORES/$part/$run/results.json"); done
+        python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$SCORES/$part/$name"
     done
-    python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$SCORES/$part/all"
+}
+
+step "before and after"
+for model in $MODELS; do
+    case $model in
+    ed) compare ed_before_and_after ed_mlm ed_mtf ;;
+    *) compare "${model}_before_and_after" cd_flm "${model}_mtf" ;;
+    esac
 done
+step "all models"
+mapfile -t RUNS < <(printf '%s\n' "${RUNS[@]}" | awk '!seen[$0]++')
+compare all "${RUNS[@]}"

@@ -180,9 +180,12 @@ def test_what_is_trained_on_is_made_before_training_and_as_long_as_the_shortest_
         "preprocess_data.py",
         "preprocess_data.py",
         "prepare_tasks.py",
-        "compare_evaluations.py",
-        "compare_evaluations.py",
+        *["compare_evaluations.py"] * 8,
     ]
+    compared = [arguments for script, arguments in steps if script == "compare_evaluations.py"]
+    runs = [[Path(word).parent.name for word in arguments if word.endswith("results.json")] for arguments in compared]
+    pairs = [["cd_flm", "cd_mtf"], ["cd_flm", "nd_mtf"], ["ed_mlm", "ed_mtf"]]
+    assert runs[::2] == runs[1::2] == [*pairs, ["cd_flm", "cd_mtf", "nd_mtf", "ed_mlm", "ed_mtf"]]
     with_ends, without_ends = (arguments for script, arguments in steps if script == "preprocess_data.py")
     assert "--append-eod" in with_ends and "--append-eod" not in without_ends
     prepared = dict(steps)["prepare_tasks.py"]

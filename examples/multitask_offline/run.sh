@@ -128,6 +128,17 @@ score() {
     done
 }
 
+# compare NAME RUN...: a table of each part, and the differences of means from those of the first run.
+compare() {
+    local name=$1 part run results
+    shift
+    for part in trained held_out; do
+        results=()
+        for run in "$@"; do results+=("$SCORES/$part/$run/results.json"); done
+        python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$SCORES/$part/$name"
+    done
+}
+
 # Scores of other numbers of examples are others.
 SCORES=$OUT/scores/${LIMIT:-all}
 mkdir -p "$OUT"
@@ -213,17 +224,6 @@ for model in $MODELS; do
     esac
     score "${model}_mtf"
 done
-
-# compare NAME RUN...: a table of each part, and the differences of means from those of the first run.
-compare() {
-    local name=$1 part run results
-    shift
-    for part in trained held_out; do
-        results=()
-        for run in "$@"; do results+=("$SCORES/$part/$run/results.json"); done
-        python "$ROOT/tools/compare_evaluations.py" --results "${results[@]}" --output-path "$SCORES/$part/$name"
-    done
-}
 
 step "before and after"
 for model in $MODELS; do

@@ -46,15 +46,21 @@ def over_examples(values: Sequence[float]) -> Measured:
 
 def over_prompts(scores: Sequence[Measured]) -> Spread:
     """The median over the prompts of a data set, and how far they lie apart."""
-    ordered = sorted(scores, key=lambda score: score.value)
-    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    values = [score.value for score in scores]
+    middle = [scores[place] for place in in_the_middle(values)]
     return Spread(
         median=statistics.fmean(score.value for score in middle),
-        lowest=ordered[0].value,
-        highest=ordered[-1].value,
+        lowest=min(values),
+        highest=max(values),
         error=statistics.fmean(score.error for score in middle),
-        prompts=len(ordered),
+        prompts=len(values),
     )
+
+
+def in_the_middle(values: Sequence[float]) -> list[int]:
+    """The places of the one or two values whose mean is the median; of equal ones those that stand in the middle."""
+    ordered = sorted(range(len(values)), key=values.__getitem__)
+    return ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
 
 
 def over_data_sets(scores: Sequence[Measured]) -> Measured:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megatron.evaluation.answer_lines import answer_line
 from megatron.evaluation.prompt_spread import NORMALISED, Measured, Spread, above_random, over_data_sets
 from megatron.evaluation.rank_classification import ACCURACY, ACCURACY_PER_TOKEN
 from megatron.evaluation.t0_eval import PromptScore, TaskScore
@@ -64,6 +65,7 @@ def _task_entry(score: TaskScore) -> dict[str, Any]:
 
 def _prompt_entry(score: PromptScore) -> dict[str, Any]:
     prompt = score.prompt
+    numbers = [number for number, _ in prompt.questions]
     return {
         "template": prompt.template.name,
         "id": prompt.template.id,
@@ -73,6 +75,7 @@ def _prompt_entry(score: PromptScore) -> dict[str, Any]:
         "first_skipped": prompt.skipped.first or None,
         "inputs_cut": score.cut,
         "metrics": {metric: _plain(measured) for metric, measured in score.measures.items()},
+        "right": {metric: answer_line(numbers, right) for metric, right in score.right.items()},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from megatron.evaluation.answer_lines import LINE
 from megatron.evaluation.prompt_spread import NORMALISED
 from megatron.evaluation.rank_classification import ACCURACY, ACCURACY_PER_TOKEN
 
@@ -56,6 +57,15 @@ def _record(**parts: Check) -> Check:
     )
 
 
+def _are_answers(value: Any) -> bool:
+    """Lines by metric; results of earlier versions have none."""
+    return _by_name(lambda line: isinstance(line, str) and LINE.fullmatch(line) is not None)(value)
+
+
+def _is_prompt(value: Any) -> bool:
+    return _PROMPT(value) and _are_answers(value.get("right", {}))
+
+
 def _is_spread(value: Any) -> bool:
     """Scores of prompts in their order, or a chart could not be drawn."""
     return _SPREAD(value) and value["min"] <= value["median"] <= value["max"]
@@ -69,15 +79,21 @@ def _is_task(value: Any) -> bool:
 
 
 _SPREAD = _record(median=_is_number, min=_is_number, max=_is_number, stderr=_is_number_or_null, prompts=_is_count)
-_PROMPT = _record(template=_is_text, skipped=_is_count, first_skipped=_is_text_or_null, inputs_cut=_is_count)
+_MEASURED = _record(value=_is_number_or_null, stderr=_is_number_or_null)
+_PROMPT = _record(
+    template=_is_text,
+    skipped=_is_count,
+    first_skipped=_is_text_or_null,
+    inputs_cut=_is_count,
+    metrics=_by_name(_MEASURED),
+)
 _TASK = _record(
     data=_is_text,
     metrics=_by_name(_is_spread),
-    prompts=_list_of(_PROMPT),
+    prompts=_list_of(_is_prompt),
     prompts_without_questions=_list_of(_is_text),
     prompts_without_metrics=_list_of(_is_text),
 )
-_MEASURED = _record(value=_is_number_or_null, stderr=_is_number_or_null)
 PARTS: Mapping[str, Check] = {
     "scoring_rule": _is_text,
     "tasks": _by_name(_is_task),

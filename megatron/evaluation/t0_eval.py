@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from megatron.evaluation.answering_model import AnsweringModel
 from megatron.evaluation.encoded_prompts import EncodedPrompt, EncodedTask
@@ -17,12 +17,14 @@ from megatron.evaluation.rank_classification import ACCURACY, ACCURACY_PER_TOKEN
 class PromptScore:
     """What one template scores.
 
-    measures: by metric. cut: examples whose inputs lost tokens at their beginning.
+    measures: by metric. cut: examples whose inputs lost tokens at their beginning. right: by metric, whether the answer
+    to each question was right, where there are choices.
     """
 
     prompt: PromptedExamples
     measures: Mapping[str, Measured]
     cut: int
+    right: Mapping[str, Sequence[bool]] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -72,18 +74,19 @@ def _answered(prompts: Sequence[EncodedPrompt], model: AnsweringModel) -> list[P
     scores = []
     for one in prompts:
         if one.choices:
-            own = [next(rankings) for _ in one.choices]
-            scores.append(PromptScore(one.prompt, _accuracies(own), one.cut))
+            right = _right([next(rankings) for _ in one.choices])
+            accuracies = {metric: over_examples([*map(float, values)]) for metric, values in right.items()}
+            scores.append(PromptScore(one.prompt, accuracies, one.cut, right))
         elif one.inputs:
             texts = [next(written) for _ in one.inputs]
             scores.append(PromptScore(one.prompt, _written_measures(one.prompt, texts), one.cut))
     return scores
 
 
-def _accuracies(rankings: Sequence[Ranking]) -> dict[str, Measured]:
+def _right(rankings: Sequence[Ranking]) -> dict[str, list[bool]]:
     return {
-        ACCURACY: over_examples([float(ranking.is_right) for ranking in rankings]),
-        ACCURACY_PER_TOKEN: over_examples([float(ranking.is_right_per_token) for ranking in rankings]),
+        ACCURACY: [ranking.is_right for ranking in rankings],
+        ACCURACY_PER_TOKEN: [ranking.is_right_per_token for ranking in rankings],
     }
 
 

@@ -89,6 +89,7 @@ def test_accuracies_are_those_of_the_table():
         metric: sum(answers) / 16 for metric, answers in right.items()
     }
     assert sum(right["accuracy"]) != sum(right["accuracy_per_token"])
+    assert score.prompts[0].right == right
     assert score.prompts[0].examples == 16 and score.prompts[0].cut == 0
 
 

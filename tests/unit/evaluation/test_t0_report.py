@@ -11,7 +11,7 @@ import pytest
 from megatron.basics.errors import UserError
 from megatron.cli.evaluation_report import main as compare
 from megatron.cli.evaluation_report import write_report
-from megatron.evaluation.prompt_spread import Measured
+from megatron.evaluation.prompt_spread import Measured, over_examples
 from megatron.evaluation.prompted_tasks import PromptedExamples, PromptedTask
 from megatron.evaluation.report import html_page, markdown
 from megatron.evaluation.results import Results, read_results
@@ -115,7 +115,7 @@ def test_differences_of_means_from_the_first_run():
         "normalised_accuracy -0.0200 ± 0.0600",
     ):
         assert f"\n- {line}\n" in page and f"<li>{line}</li>" in web
-    assert "means from those of cd_flm, ± sqrt(a² + b²)" in page and "as of independent answers" in web
+    assert "means from those of cd_flm, ± standard error" in page and "as of independent answers" in web
     other = {**before.content, "t0_eval": {**before.content["t0_eval"], "limit": 7}}
     for others in (SECOND, Results("second", other)):
         told = "second - cd_flm: not told, because the means are over other data sets or examples"
@@ -126,6 +126,49 @@ def test_differences_of_means_from_the_first_run():
         [after, Results("lm-eval", {"results": {}})],
     ):
         assert "Differences of the means" not in markdown(runs) + html_page(runs)
+
+
+def answered(name, random, *lines):
+    """A task whose prompts have these answers, one digit for each example; a line has those of both metrics."""
+    scores = []
+    for number, line in enumerate(lines):
+        own = prompt(f"prompt {number}")
+        own.questions[:] = [(place, QUESTIONS[0][1]) for place, mark in enumerate(line) if mark != "-"]
+        right = [mark == "1" for mark in line if mark != "-"]
+        measures = {metric: over_examples([*map(float, right)]) for metric in ACCURACY}
+        scores.append(PromptScore(own, measures, 0, dict.fromkeys(ACCURACY, right)))
+    return TaskScore(task(name, *(score.prompt for score in scores), random=random), tuple(scores))
+
+
+def test_differences_pair_the_answers_to_the_same_examples():
+    third = Fraction(1, 3)
+    before = results_of("before", answered("a", third, "1001"), answered("b", third, "0-11", "1000", "0000"))
+    after = results_of("after", answered("a", third, "1101"), answered("b", third, "1111", "1011", "0001"))
+    # a: one more of four is right: 0.25, from 0 1 0 0 with a standard deviation of 0.5: an error of 0.25.
+    # b: the prompts in the middle, of 0.25 and 0.75, are 1000 and 1011: 0.5 apart, from
+    # 0 0 1 1 with sqrt(1/3): an error of 0.288675. So means are 0.375 apart, with sqrt(0.25² + 0.288675²) / 2.
+    line = "accuracy +0.3750 ± 0.1909, accuracy_per_token +0.3750 ± 0.1909, normalised_accuracy +0.5625 ± 0.2864"
+    assert f"- after - before: {line}\n" in markdown([before, after])
+    assert after.t0["tasks"]["b"]["prompts"][1]["right"] == dict.fromkeys(ACCURACY, "1011")
+
+    alone = copy.deepcopy(after)
+    for each in alone.t0["tasks"]["a"]["prompts"]:
+        del each["right"]  # as in results of an earlier version: sqrt(0.288675² + 0.25²) for a, 0.288675 for b as before
+    assert "accuracy +0.3750 ± 0.2394, " in markdown([before, alone])
+
+
+def test_a_difference_without_an_error():
+    before, after = (results_of(name, answered("a", Fraction(1, 2), "1")) for name in ("before", "after"))
+    assert "after - before: accuracy +0.0000, accuracy_per_token +0.0000, normalised" in markdown([before, after])
+
+
+@pytest.mark.parametrize("line", ["0120", "yes", 7, None])
+def test_answers_that_are_no_line_are_told(line, tmp_path):
+    damaged = copy.deepcopy(FIRST.content)
+    damaged["t0_eval"]["tasks"]["one"]["prompts"][0]["right"] = {"accuracy": line}
+    (tmp_path / "results.json").write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match="tasks"):
+        read_results(tmp_path / "results.json")
 
 
 def test_a_report_leaves_no_chart_of_the_one_before_it(tmp_path):

@@ -153,7 +153,7 @@ def test_differences_pair_the_answers_to_the_same_examples():
 
     alone = copy.deepcopy(after)
     for each in alone.t0["tasks"]["a"]["prompts"]:
-        del each["right"]  # as in results of an earlier version: sqrt(0.288675² + 0.25²) for a, 0.288675 for b as before
+        del each["right"]  # as in results of an earlier version: sqrt(0.288675² + 0.25²) for a, as before for b
     assert "accuracy +0.3750 ± 0.2394, " in markdown([before, alone])
 
 

@@ -160,19 +160,23 @@ wordnet)
 esac
 
 step "a corpus from the training examples' texts and the documentation inside this Python"
-if [ ! -f "$OUT/corpus/tasks.jsonl" ]; then
+if [ ! -f "$OUT/corpus/corpus.jsonl" ]; then
     python "$ROOT/examples/quickstart/stdlib_corpus.py" --output-folder "$OUT/corpus"
     if [ "$SOURCE" = wordnet ]; then
-        cp "$OUT/wordnet/corpus.jsonl" "$OUT/corpus/tasks.jsonl.tmp"
-        mv "$OUT/corpus/tasks.jsonl.tmp" "$OUT/corpus/tasks.jsonl"
+        texts=$OUT/wordnet/corpus.jsonl
     else
-        python "$HERE/task_corpus.py" --mixture "$MIXTURE" --data-dir "$DATA" --output "$OUT/corpus/tasks.jsonl"
+        texts=$OUT/corpus/tasks.jsonl
+        python "$HERE/task_corpus.py" --mixture "$MIXTURE" --data-dir "$DATA" --output "$texts"
     fi
+    # Shuffled, in the same way each time: validation has the last documents, which are then of all sources.
+    cat "$texts" "$OUT/corpus/train.jsonl" |
+        shuf --random-source="$OUT/corpus/train.jsonl" > "$OUT/corpus/corpus.jsonl.tmp"
+    mv "$OUT/corpus/corpus.jsonl.tmp" "$OUT/corpus/corpus.jsonl"
 fi
 
 step "a vocabulary of 8,000 tokens"
 if [ ! -f "$OUT/tokenizer.model" ]; then
-    python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/tasks.jsonl" "$OUT/corpus/train.jsonl" \
+    python "$ROOT/tools/train_tokenizer.py" --input "$OUT/corpus/corpus.jsonl" \
         --output-prefix "$OUT/tokenizer" --vocab-size 8000
 fi
 
@@ -181,7 +185,7 @@ for end in with_ends without_ends; do
     if [ -f "$OUT/tokens/${end}_text_document.idx" ]; then continue; fi
     if [ $end = with_ends ]; then append=--append-eod; else append=; fi
     mkdir -p "$OUT/tokens"
-    python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/tasks.jsonl" "$OUT/corpus/train.jsonl" \
+    python "$ROOT/tools/preprocess_data.py" --input "$OUT/corpus/corpus.jsonl" \
         --output-prefix "$OUT/tokens/$end" --tokenizer-model "$OUT/tokenizer.model" --workers 2 $append
 done
 

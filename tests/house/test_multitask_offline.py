@@ -66,6 +66,9 @@ class Chain:
         """Script and arguments of each torchrun, in order."""
         for words in (self.words, self.python_words):
             words.unlink(missing_ok=True)
+        for name in ("corpus/tasks.jsonl", "corpus/train.jsonl", "wordnet/corpus.jsonl"):
+            (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.out / name).write_text(f'{{"text": "as python makes {name}"}}\n')
         done = self.run(**variables)
         assert done.returncode == 0, done.stderr
         found = []
@@ -148,10 +151,8 @@ def test_every_model_is_scored_before_and_after(chain: Chain) -> None:
 @pytest.mark.parametrize("size", ["laptop", "gpu"])
 @pytest.mark.parametrize("source", ["olmo", "wordnet"])
 def test_every_command_has_flags_that_are_known(chain: Chain, size: str, source: str) -> None:
-    for folder in ("tasks", "corpus", "wordnet"):
-        (chain.out / folder).mkdir(parents=True)
+    (chain.out / "tasks").mkdir(parents=True)
     (chain.out / "tasks" / "data.yaml").write_text("train_data_path: [a]\nvalid_data_path: [a]\n")
-    (chain.out / "wordnet" / "corpus.jsonl").touch()
     done = chain.commands(SIZE=size, SOURCE=source, WORDNET="wordnet") + chain.steps_on_data()
     known = {Path(script).name: command for command in COMMANDS for script in command.scripts}
     for script, arguments in done:
@@ -188,6 +189,13 @@ def test_what_is_trained_on_is_made_before_training_and_as_long_as_the_shortest_
     assert runs[::2] == runs[1::2] == [*pairs, ["cd_flm", "cd_mtf", "nd_mtf", "ed_mlm", "ed_mtf"]]
     with_ends, without_ends = (arguments for script, arguments in steps if script == "preprocess_data.py")
     assert "--append-eod" in with_ends and "--append-eod" not in without_ends
+    assert (
+        value(with_ends, "--input")
+        == value(without_ends, "--input")
+        == value(dict(steps)["train_tokenizer.py"], "--input")
+    )
+    made_of = [(chain.out / "corpus" / name).read_text() for name in ("tasks.jsonl", "train.jsonl")]
+    assert sorted(Path(value(with_ends, "--input")).read_text().splitlines(True)) == sorted(made_of)
     prepared = dict(steps)["prepare_tasks.py"]
     inputs, targets = (int(value(prepared, f"--max-{part}-length")) for part in ("input", "target"))
     decoders, encoder_decoder = finetuned[:2], finetuned[2]

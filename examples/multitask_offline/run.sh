@@ -40,7 +40,7 @@ case $SIZE in
 laptop)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1200} FINETUNE_STEPS=${FINETUNE_STEPS:-900} LIMIT=${LIMIT-500}
     DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
-    # The rate of pretraining again, without dropout: T0's constant 0.001 and 0.1 are for a model that has seen 10^12
+    # Ten times T0's constant rate of 0.001, and no dropout in place of 0.1: T0 begins with a model that has seen 10^12
     # tokens. This one learns little at that rate, and sees a tenth of its prompts, once. The rate falls to nothing: a
     # trial that ended at 0.004 had 0.42 of BoolQ, where the model before it had 0.53.
     FINETUNING=(--lr 0.01 --lr-decay-style cosine)

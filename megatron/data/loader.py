@@ -12,6 +12,7 @@ from torch import Tensor
 from megatron.data.batch_positions import BatchGeometry
 from megatron.data.collate import collate
 from megatron.data.rows import Rows
+from megatron.data.target_positions import with_head_at_targets
 from megatron.records.batch import Batch
 
 AHEAD_PER_WORKER = 2
@@ -21,6 +22,7 @@ class Loader:
     """Sample numbers in, batches out; the content is a function of (seed, sample number) alone.
 
     put: sends a host tensor to the device; called in the thread that asks, so that copies go by its stream.
+    head_at_targets: batches ask for logits where their loss is alone.
 
     `num_workers` threads prepare the micro-batches that come next if steps follow one another, at most
     AHEAD_PER_WORKER each; 0 prepares each one when asked. Threads suffice, processes would copy: the heavy parts,
@@ -34,8 +36,10 @@ class Loader:
         geometry: BatchGeometry,
         num_workers: int = 0,
         put: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        head_at_targets: bool = False,
     ) -> None:
         self.rows, self.geometry, self.num_workers, self._put = rows, geometry, num_workers, put
+        self._head_at_targets = head_at_targets
         self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="loader") if num_workers else None
         self._pending: deque[Future[Batch]] = deque()
         self._next = 0  # consumed_samples of the micro-batch at the head of `_pending`
@@ -78,7 +82,8 @@ class Loader:
         return self._pending.popleft().result()
 
     def _prepare(self, consumed_samples: int) -> Batch:
-        return collate([self.rows[sample] for sample in self.geometry.samples(consumed_samples)])
+        batch = collate([self.rows[sample] for sample in self.geometry.samples(consumed_samples)])
+        return with_head_at_targets(batch) if self._head_at_targets else batch
 
     def _forget(self) -> None:
         for future in self._pending:

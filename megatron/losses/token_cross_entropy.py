@@ -21,16 +21,20 @@ def token_cross_entropy(
 ) -> LossSum:
     """Sum of the cross entropy of all target tokens, with an optional z-loss.
 
-    logits: [s, b, padded vocabulary / TP], any floating type; the computation is in float32. Columns at or beyond
-    `vocabulary_size` (padding) take no part. z-loss adds z_loss_coeff * log(Z)^2 for each target token, Z being the
-    softmax denominator (Chowdhery et al. 2022, section 5).
+    logits: [s, b, padded vocabulary / TP], or [n, 1, same] of the batch's `head_positions`, any floating type; the
+    computation is in float32. Columns at or beyond `vocabulary_size` (padding) take no part. z-loss adds
+    z_loss_coeff * log(Z)^2 for each target token, Z being the softmax denominator (Chowdhery et al. 2022, section 5).
     """
     width = logits.shape[-1]
     first = grid.tensor_rank * width
     num_real = min(max(vocabulary_size - first, 0), width)
-    labels = batch.labels.t() - first
+    labels, loss_mask = batch.labels.t(), batch.loss_mask.t()
+    if batch.head_positions is not None:
+        position, row = batch.head_positions
+        labels, loss_mask = labels[position, row].unsqueeze(1), loss_mask[position, row].unsqueeze(1)
+    labels = labels - first
     losses, z_losses = _VocabParallelCrossEntropy.apply(logits, labels, num_real, z_loss_coeff, grid.tensor_group)
-    is_target = batch.loss_mask.t() > 0
+    is_target = loss_mask > 0
     # `where` rather than a product: a position without loss must not spread its NaN.
     total = torch.where(is_target, losses, 0.0).sum()
     z_loss = None if z_losses is None else torch.where(is_target, z_losses, 0.0).sum()

@@ -122,7 +122,8 @@ def test_finetuning_on_tasks_goes_on_under_another_layout(
     told |= {"hidden_dropout": 0, "attention_dropout": 0}  # whose masks differ between layouts
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     finetune = {"architecture": "finetune_t0", "ranks": 2}
-    flags = words(causal, whole, "prefix_decoder", tensor_model_parallel_size=2, **told)
+    # Under sequence parallelism the head reads all positions, else those of targets.
+    flags = words(causal, whole, "prefix_decoder", tensor_model_parallel_size=2, sequence_parallel=True, **told)
     ended = trainer.finish(flags, **finetune)
     assert "train: 80 examples of 2 data sets packed into about " in ended.output
     assert "causal_decoder:full_lm 1.02k + prefix_decoder:multitask" in ended.output

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from megatron.adaptation.options import AdaptationOptions
 from megatron.basics.errors import UserError
 from megatron.checkpoint.contents import Contents, Progress
 from megatron.checkpoint.manifest import Manifest
+from megatron.cli import wire
 from megatron.cli.adapt import parse_adapt
 from megatron.cli.figures import has_plainly_causal_masks
 from megatron.cli.finetune import PURPOSE
 from megatron.cli.run_config import RunConfig, parse_pretrain
 from megatron.data.options import DataOptions
 from megatron.loop.options import OptimizerOptions
+from megatron.records import visibility
+from megatron.records.row import Row
 
 SOURCE_LENGTH = 96
 OF_SOURCE = (
@@ -67,6 +72,28 @@ def test_t0s_settings(run: Path, data_set: str) -> None:
     assert config.data.seq_length == 1280 and not config.data.pack_documents
     assert config.optimizer == OptimizerOptions(optimizer="adafactor", lr=1e-3, lr_decay_style="constant")
     assert not has_plainly_causal_masks(config)
+
+
+@pytest.mark.parametrize("told", [{}, {"sequence_parallel": True}, {"objective": "full_lm"}], ids=str)
+def test_the_head_reads_targets_alone(
+    run: Path, data_set: str, told: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of prompts; not where ranks hold parts of the rows, and not of text."""
+    config, _ = finetuned(run, data_set, "--micro-batch-size", "1")
+    layout = dataclasses.replace(
+        config.layout, tensor_model_parallel_size=2, sequence_parallel="sequence_parallel" in told
+    )
+    config = dataclasses.replace(config, layout=layout, objective=told.get("objective", config.objective))
+    nothing = np.zeros(4, np.int32)
+    row = Row(nothing, nothing, np.float32([0, 0, 1, 1]), nothing, visibility.causal(4))
+    monkeypatch.setattr(wire, "build_rows", lambda *_: {"train": [row]})
+    grid = SimpleNamespace(data_size=1, data_rank=0)
+    device = SimpleNamespace(put=lambda tensor: tensor)
+    with wire.build_loaders(config, None, grid, device)["train"] as loader:  # type: ignore[arg-type]
+        (batch,) = loader.microbatches(0, 1)
+    assert (batch.head_positions is None) == bool(told)
+    if not told:
+        assert batch.head_positions.tolist() == [[2, 3], [0, 0]]
 
 
 def test_the_architecture_stays_unless_told(run: Path, data_set: str) -> None:

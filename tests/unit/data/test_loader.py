@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -129,6 +130,15 @@ def test_batches_hold_the_rows_in_the_types_of_the_record() -> None:
     ]
     assert batch.visibility.intervals.dtype == torch.int32 and batch.visibility.num_keys == LENGTH
     assert not batch.visibility.is_causal
+
+
+def test_a_head_at_targets_reads_them_alone() -> None:
+    rows = rows_of(Counting())
+    few = replace(rows, arrange=lambda examples: replace(arrange(examples), loss_mask=np.float32([0, 0, 1, 0, 0, 1])))
+    with Loader(few, geometry=BatchGeometry(micro_batch_size=2), head_at_targets=True) as loaded:
+        (batch,) = loaded.microbatches(10, 1)
+    assert batch.head_positions is not None
+    assert batch.head_positions.tolist() == [[2, 2, 5, 5], [0, 1, 0, 1]]
 
 
 def test_plainly_causal_batches_say_so() -> None:

@@ -1,5 +1,7 @@
 """The vocabulary-parallel cross entropy against torch's own in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -110,6 +112,23 @@ def test_positions_without_loss_never_matter():
     assert not plain[2][silent].any()
     logits[silent] = 1e4
     assert ours(logits, batch, z_loss_coeff=1e-3)[:2] == plain[:2]
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("z_loss_coeff", [0.0, 1e-2])
+def test_logits_of_chosen_positions(z_loss_coeff):
+    logits, batch = example()
+    expected, expected_gradient = reference(logits, batch, z_loss_coeff)
+    # Out of order, and two that carry no loss among them.
+    targets = batch.loss_mask.t().nonzero().flip(0)
+    silent = (batch.loss_mask.t() == 0).nonzero()[:2]
+    position, row = chosen = torch.cat([silent, targets]).t()
+    total, count, gradient = ours(
+        logits[position, row].unsqueeze(1), replace(batch, head_positions=chosen), z_loss_coeff=z_loss_coeff
+    )
+    assert count == len(targets)
+    assert total == pytest.approx(expected, rel=2e-6)
+    assert torch.allclose(gradient[:, 0].double(), expected_gradient[position, row], rtol=2e-6, atol=1e-6)
 
 
 def test_nan_of_a_position_without_loss_stays_where_it_is():

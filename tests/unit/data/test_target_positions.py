@@ -46,7 +46,6 @@ def test_a_model_learns_the_same(architecture: str) -> None:
         [SequencePair(*np.split(numbers.integers(1, VOCABULARY, 10, dtype=np.int32), [length])) for length in lengths]
         for lengths in ((7, 3), (4, 8))
     ]
-    # The rows of an encoder-decoder are made too long, so that most positions of its decoder are padding.
     batch = collate([ARCHITECTURES[architecture]().arrange(own[:1], rules) for own in examples])
     recipe = recipe_of(
         {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4},

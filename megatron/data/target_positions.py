@@ -12,7 +12,6 @@ LARGEST_SHARE = 0.75
 def with_head_at_targets(batch: Batch) -> Batch:
     """The batch with `head_positions` where its loss mask is set; as it is where that spares less than a quarter.
 
-    Rows of prompts have a loss at one position in six or so, and the head of a small model costs as much as its layers.
     A batch without any target keeps all positions, so that the head has something to read.
     """
     targets = batch.loss_mask.t().nonzero().t().contiguous()

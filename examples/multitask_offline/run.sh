@@ -9,7 +9,8 @@
 #           The encoder-decoder's part has been tried in pieces and not been run to its end yet
 #
 # Everything lands in multitask_run/, or in the folder that is the first argument. Start it again to go on, with the
-# same variables: a model that is scored already is scored again only where it was trained further.
+# same variables: a model that is scored already is scored again only where it was trained further. After a change of
+# this folder's files take a new one: a model that has all its steps is not trained again.
 #
 # MODELS            cd, nd, ed: causal decoder, prefix decoder, encoder-decoder; default all three. nd goes on from
 #                   cd's pretraining, as the study's CD:FLM -> ND:MT-F, and so does ed, by span corruption in between
@@ -52,12 +53,14 @@ laptop)
 gpu)
     PRETRAIN_STEPS=${PRETRAIN_STEPS:-1000} FINETUNE_STEPS=${FINETUNE_STEPS:-1500} LIMIT=${LIMIT-}
     ADAPT_STEPS=${ADAPT_STEPS:-400} TEXT_MICRO_BATCH=8 TEXT_BATCH=64
-    DEVICE=cuda PROCESSES=${PROCESSES:-gpu} MICRO_BATCH=8 BATCH=64
+    DEVICE=cuda MICRO_BATCH=8 BATCH=64
     FINETUNING=(--eval-iters 8)
-    if ! python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+    GPUS=$(python -c "import torch; print(torch.cuda.device_count())")
+    if [ "$GPUS" = 0 ]; then
         echo "SIZE=gpu, and PyTorch sees no GPU here; leave SIZE out for two CPU cores." >&2
         exit 2
     fi
+    PROCESSES=${PROCESSES:-$GPUS}
     ;;
 *)
     echo "SIZE=$SIZE is not known; set it to laptop or gpu." >&2
@@ -65,7 +68,7 @@ gpu)
     ;;
 esac
 case "$SIZE $PROCESSES" in
-"laptop "[12] | "gpu "[1248] | "gpu gpu") ;;
+"laptop "[12] | "gpu "[1248]) ;;
 *)
     echo "PROCESSES=$PROCESSES does not divide the rows of a step of SIZE=$SIZE; set it to 1 or 2 (gpu: 1, 2, 4, 8)." >&2
     exit 2
@@ -123,7 +126,7 @@ pretrain() {
 # adapt SOURCE RUN: to an encoder-decoder. One of random weights, after 25 minutes of span corruption and 40 of finetuning on
 # a core, ended at a validation loss of 3.0, decoders at 1.4 and 1.5.
 adapt() {
-    on_all_processes "$ROOT/adapt.py" --load "$OUT/$1" --save "$OUT/$2" --to encoder_decoder \
+    on_all_processes "$ROOT/adapt.py" --load "$OUT/$1" --save "$OUT/$2" --device "$DEVICE" --to encoder_decoder \
         --objective span_corruption --seq-length 512 --decoder-seq-length 114 \
         --data-path "$OUT/tokens/without_ends_text_document" --split 99,1,0 --train-iters "$ADAPT_STEPS" \
         --optimizer-state fresh --schedule rewarm --lr 0.01 --lr-decay-style cosine \
@@ -135,8 +138,9 @@ adapt() {
 finetune() {
     local source=$1 run=$2
     shift 2
-    on_all_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --config "$OUT/tasks/data.yaml" \
-        --train-iters "$FINETUNE_STEPS" --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" \
+    on_all_processes "$ROOT/finetune_t0.py" --load "$OUT/$source" --save "$OUT/$run" --device "$DEVICE" \
+        --config "$OUT/tasks/data.yaml" --train-iters "$FINETUNE_STEPS" \
+        --micro-batch-size "$MICRO_BATCH" --global-batch-size "$BATCH" \
         --save-interval 200 --keep-last 1 --eval-interval 200 "${FINETUNING[@]}" "$@"
 }
 

@@ -15,7 +15,8 @@ from megatron.evaluation.results import Results
 EXPLANATION = (
     "Differences of the means from those of {first}, ± standard error: of the differences of answers to the same "
     "examples, with the prompts in the middle of each run. For data sets whose results do not tell answers it is "
-    "sqrt(a² + b²) of both errors, as of independent answers."
+    "sqrt(a² + b²) of both errors, as of independent answers. An example that one run alone could ask is in that "
+    "run's mean and in no error."
 )
 
 Task = Mapping[str, Any]

@@ -114,26 +114,35 @@ def test_a_schedule_of_its_own_begins_at_step_1(causal: Path, trainer: Trainer, 
     assert not any(tensor.any() for name, tensor in begun.items() if "exp_avg" in name)
 
 
+@pytest.mark.parametrize(
+    ("target", "rows"),
+    [
+        ("prefix_decoder", {"seq_length": 48}),
+        pytest.param("encoder_decoder", {"seq_length": 32, "decoder_seq_length": 16}, marks=pytest.mark.slow),
+    ],
+)
 def test_finetuning_on_tasks_goes_on_under_another_layout(
-    causal: Path, tiny_corpus: TinyCorpus, trainer: Trainer, tmp_path: Path
+    target: str, rows: dict[str, int], causal: Path, tiny_corpus: TinyCorpus, trainer: Trainer, tmp_path: Path
 ) -> None:
     tasks = ["2", write_task(tiny_corpus, tmp_path / "last", 60), "1", write_task(tiny_corpus, tmp_path / "first", 40)]
-    told = {"data_path": " ".join(tasks), "split": "8,2", "eval_iters": 1, "seq_length": 48, "save_interval": 2}
+    told = {"data_path": " ".join(tasks), "split": "8,2", "eval_iters": 1, "save_interval": 2} | rows
     told |= {"hidden_dropout": 0, "attention_dropout": 0}  # whose masks differ between layouts
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    whole = tmp_path / "whole"
     finetune = {"architecture": "finetune_t0", "ranks": 2}
     # Under sequence parallelism the head reads all positions, else those of targets.
-    flags = words(causal, whole, "prefix_decoder", tensor_model_parallel_size=2, sequence_parallel=True, **told)
+    flags = words(causal, whole, target, tensor_model_parallel_size=2, sequence_parallel=True, **told)
     ended = trainer.finish(flags, **finetune)
     assert "train: 80 examples of 2 data sets packed into about " in ended.output
-    assert "causal_decoder:full_lm 1.02k + prefix_decoder:multitask" in ended.output
-    shutil.copytree(whole, resumed, ignore=shutil.ignore_patterns("iter_0000004"))
-    flags = words(causal, resumed, "prefix_decoder", pipeline_model_parallel_size=2, **told)
-    ended = trainer.finish(flags, **finetune)
-    assert f"loaded {resumed}/iter_0000002" in ended.output
+    assert f"causal_decoder:full_lm 1.02k + {target}:multitask" in ended.output
     assert list(losses_of(whole)) == [1, 2, 3, 4]
-    assert losses_of(resumed) == pytest.approx(losses_of(whole), rel=1e-4)
-    assert lineage_of(resumed, 4)[1]["objective"] == "multitask"
+    for layout in ("pipeline", "tensor"):
+        resumed = tmp_path / layout
+        shutil.copytree(whole, resumed, ignore=shutil.ignore_patterns("iter_0000004"))
+        flags = words(causal, resumed, target, **{f"{layout}_model_parallel_size": 2}, **told)
+        ended = trainer.finish(flags, **finetune)
+        assert f"loaded {resumed}/iter_0000002" in ended.output
+        assert losses_of(resumed) == pytest.approx(losses_of(whole), rel=1e-4)
+        assert lineage_of(resumed, 4)[1]["objective"] == "multitask"
 
 
 def test_what_it_refuses(causal: Path, trainer: Trainer, tmp_path: Path) -> None:

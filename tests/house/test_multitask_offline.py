@@ -24,7 +24,7 @@ EXAMPLE = Path("examples/multitask_offline")
 # Each word on a line of its own; a line of = ends a command.
 STAND_INS = {
     "torchrun": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$TORCHRUN_WORDS"\n',
-    "python": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$PYTHON_WORDS"\nexit ${PYTHON_CODE:-0}\n',
+    "python": '#!/bin/sh\nprintf "%s\\n" "$@" = >> "$PYTHON_WORDS"\necho "$NUMBER_OF_GPUS"\n',
 }
 
 
@@ -49,6 +49,7 @@ class Chain:
             "PYTHON_WORDS": str(self.python_words),
             "DATA": "data",
             "TEMPLATES": "templates",
+            "NUMBER_OF_GPUS": "4",
         }
 
     def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -219,6 +220,19 @@ def test_a_small_model_trains_on_the_same_data_sets_by_fewer_prompts(chain: Chai
     assert {words[2] for words in commands_in(chain.words)} == {"1"}
 
 
+@pytest.mark.parametrize(
+    ("size", "device", "processes"), [("laptop", "cpu", {"2"}), ("gpu", "cuda", {"4"})], ids=["laptop", "gpu"]
+)
+def test_all_steps_are_on_the_device_and_the_processes_of_their_size(
+    chain: Chain, size: str, device: str, processes: set[str]
+) -> None:
+    done = chain.commands(SIZE=size)
+    assert {words[2] for words in commands_in(chain.words)} == processes
+    for script, arguments in done:
+        if script != "pretrain_gpt.py":  # whose configuration names it
+            assert value(arguments, "--device") == device
+
+
 def test_a_prefix_decoder_goes_on_from_a_causal_one(chain: Chain) -> None:
     commands = dict(chain.commands(MODELS="nd", FINETUNE_STEPS="7"))
     assert set(commands) == {"pretrain_gpt.py", "finetune_t0.py", "evaluate.py"}
@@ -257,7 +271,8 @@ def test_scores_are_made_again_after_training_or_with_another_limit(chain: Chain
         ({"PROCESSES": "3"}, "PROCESSES=3 does not divide the rows of a step of SIZE=laptop"),
         ({"SIZE": "gpu", "PROCESSES": "two"}, "PROCESSES=two does not divide the rows of a step of SIZE=gpu"),
         ({"SOURCE": "wordnet"}, "set WORDNET to the folder with data.noun"),
-        ({"SIZE": "gpu", "PYTHON_CODE": "1"}, "PyTorch sees no GPU here"),
+        ({"SIZE": "gpu", "NUMBER_OF_GPUS": "0"}, "PyTorch sees no GPU here"),
+        ({"SIZE": "gpu", "NUMBER_OF_GPUS": "3"}, "PROCESSES=3 does not divide the rows of a step of SIZE=gpu"),
     ],
 )
 def test_what_it_does_not_know_stops_it_before_anything_is_written(

@@ -2,10 +2,12 @@
 
     python -m benchmarks.architecture_steps --section prefix            prefix decoder against causal decoder
     python -m benchmarks.architecture_steps --section encoder_decoder   encoder-decoder against transformers' T5
+    python -m benchmarks.architecture_steps --section targets           vocabulary head at targets against all positions
 
 prefix: the same model of 8.5 million parameters, sequence 512, batch 4; half of each row is a prefix that is read both
 ways. encoder_decoder: T5 1.1's layout, hidden 256, 4 + 4 layers, rows of 512 and 114 tokens, vocabulary 8192, batch 4,
-span corruption without padding. float32, dropout 0, AdamW and clipping in every step.
+span corruption without padding. targets: the causal decoder of the first section on rows of which one position in
+fifteen has a loss, as in finetuning on prompts. float32, dropout 0, AdamW and clipping in every step.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from megatron.architectures.row_rules import RowRules
 from megatron.basics.draws import Draws
 from megatron.cli.start_up import quiet_libraries
 from megatron.data.collate import collate
+from megatron.data.target_positions import with_head_at_targets
 from megatron.device.device import Device, choose_device
 from megatron.layout.grid import Grid
 from megatron.loop.setup import ModelRecipe
@@ -40,6 +43,7 @@ from megatron.records.window import Window
 VOCABULARY, BATCH, LENGTH = 8192, 4, 512
 INPUTS, TARGETS = 512, 114
 NUM_SENTINELS = 100
+PROMPT_TARGETS = 34
 DECODER = ModelOptions(num_layers=8, hidden_size=256, num_attention_heads=4, make_vocab_size_divisible_by=VOCABULARY)
 T5 = ModelOptions(
     num_layers=4,
@@ -58,7 +62,7 @@ T5 = ModelOptions(
 def main() -> None:
     """Measure one section and print its table; the first row is ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--section", choices=("prefix", "encoder_decoder"), default="prefix")
+    parser.add_argument("--section", choices=sorted(SECTIONS), default="prefix")
     parser.add_argument("--rounds", type=int, default=15, help="measured steps of each (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=3, help="steps before them (default: %(default)s)")
     arguments = parser.parse_args()
@@ -69,7 +73,7 @@ def main() -> None:
     from megatron.layout.options import LayoutOptions
 
     grid = grids.initialise(LayoutOptions(), device)
-    steps = prefix_steps(device, grid) if arguments.section == "prefix" else encoder_decoder_steps(device, grid)
+    steps = SECTIONS[arguments.section](device, grid)
     cpu_seconds: dict[str, list[float]] = {name: [] for name in steps}
     timed = {name: with_cpu_time(step, cpu_seconds[name]) for name, step in steps.items()}
     seconds = interleave(timed, device, rounds=arguments.rounds, warm_up=arguments.warm_up)
@@ -109,6 +113,18 @@ def encoder_decoder_steps(device: Device, grid: Grid) -> dict[str, Callable[[], 
     for attention in ("sdpa", "eager"):
         steps[f"transformers {attention}"] = hugging_face_t5_step(batch, attention)
     return steps
+
+
+def target_steps(device: Device, grid: Grid) -> dict[str, Callable[[], float]]:
+    """The same decoder on the same rows, with the head at the positions that have a loss and at all of them."""
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (BATCH, LENGTH + 1), dtype=np.int32)
+    architecture = ARCHITECTURES["causal_decoder"]()
+    rules = RowRules(seq_length=LENGTH, end_token=0)
+    pairs = [SequencePair(inputs=row[:-PROMPT_TARGETS], targets=row[-PROMPT_TARGETS:]) for row in tokens]
+    batch = collate([architecture.arrange([pair], rules) for pair in pairs])
+    recipe = _recipe("causal_decoder", DECODER, (LENGTH, LENGTH))
+    batches = {"head at targets": with_head_at_targets(batch), "head at all positions": batch}
+    return {name: step_of(recipe, each, device, grid, torch.float32) for name, each in batches.items()}
 
 
 def hugging_face_t5_step(batch: Batch, attention: str) -> Callable[[], float]:
@@ -155,6 +171,9 @@ def _recipe(architecture: str, model: ModelOptions, lengths: tuple[int, int]) ->
         seed=1,
         lengths=lengths,
     )
+
+
+SECTIONS = {"prefix": prefix_steps, "encoder_decoder": encoder_decoder_steps, "targets": target_steps}
 
 
 def print_table(seconds: dict[str, list[float]], cpu_seconds: dict[str, list[float]], device: Device) -> None:

@@ -73,6 +73,10 @@ case "$SIZE $PROCESSES" in
     exit 2
     ;;
 esac
+if [ "$SIZE" = gpu ] && [ "$PROCESSES" -gt "$GPUS" ]; then
+    echo "PROCESSES=$PROCESSES is more than the GPUs of this machine; set it to at most $GPUS." >&2
+    exit 2
+fi
 case $SOURCE in
 olmo) ;;
 wordnet) WORDNET=${WORDNET:?set WORDNET to the folder with data.noun, data.verb, data.adj and data.adv} ;;

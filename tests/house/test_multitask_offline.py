@@ -270,6 +270,7 @@ def test_scores_are_made_again_after_training_or_with_another_limit(chain: Chain
         ({"MODELS": "cd bert"}, "MODELS has bert, which is not known; name some of cd, nd and ed."),
         ({"PROCESSES": "3"}, "PROCESSES=3 does not divide the rows of a step of SIZE=laptop"),
         ({"SIZE": "gpu", "PROCESSES": "two"}, "PROCESSES=two does not divide the rows of a step of SIZE=gpu"),
+        ({"SIZE": "gpu", "PROCESSES": "8"}, "PROCESSES=8 is more than the GPUs of this machine; set it to at most 4."),
         ({"SOURCE": "wordnet"}, "set WORDNET to the folder with data.noun"),
         ({"SIZE": "gpu", "NUMBER_OF_GPUS": "0"}, "PyTorch sees no GPU here"),
         ({"SIZE": "gpu", "NUMBER_OF_GPUS": "3"}, "PROCESSES=3 does not divide the rows of a step of SIZE=gpu"),
